@@ -14,7 +14,7 @@
 
 #include "common/base/attr.h"
 
-void *alloc_bytes(size_t n) RETURNS_NONNULL;                /* not cleared; n may be 0 */
+void *alloc_bytes(size_t n) RETURNS_NONNULL;                 /* not cleared; n may be 0 */
 void *alloc_zero(size_t count, size_t size) RETURNS_NONNULL; /* cleared; checks the product */
 void *alloc_resize(void *p, size_t count, size_t size) RETURNS_NONNULL;
 char *alloc_cstr(const char *text) RETURNS_NONNULL;

@@ -10,4 +10,7 @@
 /* Start with crc 0; feed pieces in order. crc32c(0, "123456789") is 0xe3069283. */
 uint32_t crc32c(uint32_t crc, struct slice s);
 
+/* The same without the help of the processor; for machines that have none, and for tests. */
+uint32_t crc32c_by_table(uint32_t crc, struct slice s);
+
 #endif

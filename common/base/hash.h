@@ -42,7 +42,8 @@ struct hash_link *hash_table_find(const struct hash_table *t, struct slice key);
 /* The key must not be in the table yet. */
 void hash_table_insert(struct hash_table *t, struct hash_link *link, struct slice key);
 void hash_table_remove(struct hash_table *t, struct hash_link *link);
-/* Start with null; returns each link once, null at the end. The returned link may be removed. */
+/* Start with null; returns each link once, null at the end. The returned link may be removed.
+ */
 struct hash_link *hash_table_next(const struct hash_table *t, const struct hash_link *after);
 
 /* Keys that are numbers: an entry embeds this the same way. */
@@ -62,7 +63,7 @@ void hash_id_table_clear(struct hash_id_table *t);
 struct hash_id_link *hash_id_table_find(const struct hash_id_table *t, uint64_t id);
 void hash_id_table_insert(struct hash_id_table *t, struct hash_id_link *link, uint64_t id);
 void hash_id_table_remove(struct hash_id_table *t, struct hash_id_link *link);
-struct hash_id_link *hash_id_table_next(
-	const struct hash_id_table *t, const struct hash_id_link *after);
+struct hash_id_link *hash_id_table_next(const struct hash_id_table *t,
+	const struct hash_id_link *after);
 
 #endif

@@ -19,7 +19,10 @@ struct slice {
 
 /* A string literal, or an array that holds a terminated literal, as a slice. */
 #define SLICE(literal) ((struct slice){(const uint8_t *)(literal), sizeof(literal) - 1})
-#define SLICE_INIT(literal) {(const uint8_t *)(literal), sizeof(literal) - 1}
+#define SLICE_INIT(literal)                                                                    \
+	{                                                                                      \
+		(const uint8_t *)(literal), sizeof(literal) - 1                                \
+	}
 #define SLICE_EMPTY ((struct slice){NULL, 0})
 /* For printf's "%.*s"; only for bytes known to be printable. */
 #define SLICE_ARG(s) (int)(s).n, (const char *)(s).p

@@ -10,7 +10,8 @@
 #include "common/base/slice.h"
 
 /* ERR_TOOBIG when it does not fit; to then holds the empty string. */
-MUST_CHECK enum err str_format(char *to, size_t size, const char *format, ...) PRINTF_LIKE(3, 4);
+MUST_CHECK enum err str_format(char *to, size_t size, const char *format, ...)
+	PRINTF_LIKE(3, 4);
 
 /* A terminated copy of s. ERR_TOOBIG, or ERR_SYNTAX when s holds NUL; to is then empty. */
 MUST_CHECK enum err str_copy(char *to, size_t size, struct slice s);
