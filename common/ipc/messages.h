@@ -46,6 +46,11 @@ enum role {
 
 /* ---- master and its children (the control channel, descriptor 3) ---- */
 
+/* master -> child, once, before the first configuration: who to become (0: stay) and the jail. */
+#define MSG_IDENTITY(FIELD) \
+	FIELD(u32, uid, IPC_ANY_U32) \
+	FIELD(u32, gid, IPC_ANY_U32) \
+	FIELD(str, jail, 4000)
 /* master -> child: the next configuration, in pieces; conf_end makes the child check it. */
 #define MSG_CONF_BEGIN(FIELD) FIELD(u64, epoch, IPC_ANY_U64)
 #define MSG_CONF_PARAM(FIELD) \
@@ -76,6 +81,9 @@ enum role {
 	FIELD(u32, index, 1023)
 /* master -> child, with a descriptor: log there from now on. */
 #define MSG_LOG_TO(FIELD) FIELD(u8, level, 3)
+/* master -> child, with a descriptor: memory that programs share; kind says which. */
+enum { SHARED_SUPPRESS_FILTER = 1 };
+#define MSG_SHARED(FIELD) FIELD(u8, kind, 1)
 /* child -> master: set up, jailed, in the loop; it does its work from now on. */
 #define MSG_READY(FIELD) FIELD(u32, pid, IPC_ANY_U32)
 /* master -> child: take nothing new, finish what runs within so many ms, then end. */
@@ -400,6 +408,8 @@ enum ctl_verb {
 	MESSAGE(14, drain, MSG_DRAIN) \
 	MESSAGE(15, ping, MSG_PING) \
 	MESSAGE(16, pong, MSG_PONG) \
+	MESSAGE(17, shared, MSG_SHARED) \
+	MESSAGE(18, identity, MSG_IDENTITY) \
 	MESSAGE(20, tx_begin, MSG_TX_BEGIN) \
 	MESSAGE(21, tx_rcpt, MSG_TX_RCPT) \
 	MESSAGE(22, tx_content, MSG_TX_CONTENT) \
