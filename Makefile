@@ -130,14 +130,15 @@ setup:
 
 # The programs are built by a second make because `setup' has to be done before the compiler
 # is looked for, whatever -j says.
-AGAIN = $(MAKE) --no-print-directory BUILD='$(BUILD)' $(if $(SAN),SAN='$(SAN)')
+AGAIN = $(MAKE) --no-print-directory $(JOBS) BUILD='$(BUILD)' $(if $(SAN),SAN='$(SAN)')
+JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
 
 run: setup
-	@$(AGAIN) programs $(TOOL_BINARIES)
+	@+$(AGAIN) programs $(TOOL_BINARIES)
 	@$(TEST_ENV) tests/support/demo run
 
 demo: setup
-	@$(AGAIN) programs $(TOOL_BINARIES)
+	@+$(AGAIN) programs $(TOOL_BINARIES)
 	@$(TEST_ENV) tests/support/demo once
 
 check: setup
@@ -149,7 +150,7 @@ check-unit:
 	@$(TEST_ENV) tests/run --unit $(TESTFLAGS)
 
 sanitize: setup
-	@+$(MAKE) --no-print-directory BUILD='$(BUILD)-san' SAN=1 tests
+	@+$(MAKE) --no-print-directory $(JOBS) BUILD='$(BUILD)-san' SAN=1 tests
 	@+$(MAKE) --no-print-directory BUILD='$(BUILD)-san' SAN=1 run-san
 
 .PHONY: run-san
@@ -180,7 +181,7 @@ CONFIG_FILES := $(wildcard etc/*.cf)
 MANUALS := $(wildcard docs/man/*.[1-8])
 
 install: all
-	@$(INSTALL) -d -m 755 '$(DESTDIR)$(bindir)' '$(DESTDIR)$(libexecdir)/ekiden' \
+	@umask 022; $(INSTALL) -d -m 755 '$(DESTDIR)$(bindir)' '$(DESTDIR)$(libexecdir)/ekiden' \
 		'$(DESTDIR)$(sysconfdir)/ekiden' '$(DESTDIR)$(docdir)'
 	@for f in $(HAVE_SERVICES); do \
 		$(INSTALL) -m 755 "$(BUILD)/libexec/$$f" "$(DESTDIR)$(libexecdir)/ekiden/$$f" || exit 1; done
@@ -189,7 +190,7 @@ install: all
 	@for f in $(CONFIG_FILES); do to="$(DESTDIR)$(sysconfdir)/ekiden/$${f##*/}"; \
 		if [ -e "$$to" ]; then to="$$to.new"; fi; \
 		$(INSTALL) -m 644 "$$f" "$$to" || exit 1; done
-	@for f in $(MANUALS); do \
+	@umask 022; for f in $(MANUALS); do \
 		$(INSTALL) -d -m 755 "$(DESTDIR)$(mandir)/man$${f##*.}" && \
 		$(INSTALL) -m 644 "$$f" "$(DESTDIR)$(mandir)/man$${f##*.}/" || exit 1; done
 	@$(INSTALL) -m 644 LICENSE README.md '$(DESTDIR)$(docdir)'
