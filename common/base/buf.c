@@ -44,7 +44,7 @@ static void make_room(struct buf *b, size_t n)
 {
 	size_t len = buf_len(b);
 
-	if (b->start >= len / 2 && b->cap - len >= n) {
+	if (b->data != NULL && b->start >= len / 2 && b->cap - len >= n) {
 		memmove(b->data, b->data + b->start, len);
 		b->start = 0;
 		b->end = len;
@@ -55,8 +55,7 @@ static void make_room(struct buf *b, size_t n)
 	if (cap < SMALLEST && SMALLEST <= most) {
 		cap = SMALLEST;
 	}
-	/* A first small piece in an array of its exact size would be copied at the next. */
-	if (b->start == 0) {
+	if (b->data == NULL || b->start == 0) {
 		b->data = alloc_resize(b->data, cap, 1);
 	} else {
 		uint8_t *data = alloc_bytes(cap);

@@ -91,6 +91,8 @@ static const uint64_t *process_key(void)
 
 	if (!is_drawn) {
 		uint64_t seed[2] = {0, 0};
+		/* An address as a number is how the kernel hands it over.
+		 * NOLINTNEXTLINE(performance-no-int-to-ptr) */
 		const void *random = (const void *)getauxval(AT_RANDOM);
 		assert(random != NULL);
 		memcpy(seed, random, sizeof(seed));

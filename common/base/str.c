@@ -42,7 +42,8 @@ void str_printable(char *to, size_t size, struct slice s)
 	assert(size != 0);
 	s = slice_head(s, size - 1);
 	for (size_t i = 0; i < s.n; i++) {
-		to[i] = s.p[i] >= 0x20 && s.p[i] <= 0x7e ? (char)s.p[i] : '?';
+		bool is_printable = s.p[i] >= 0x20 && s.p[i] <= 0x7e;
+		to[i] = (char)(is_printable ? s.p[i] : '?');
 	}
 	to[s.n] = 0;
 }

@@ -2,8 +2,9 @@
 /*
  * conf: the settings, typed and unchangeable, as a program sees them.
  *
- * Master makes one from main.cf (parser.h), checks it and sends each program its part; the program makes its own from the
- * messages (conf_builder) and swaps it in whole. A getter for a parameter of another type is a bug (assert).
+ * Master makes one from main.cf (parser.h), checks it and sends each program its part; the
+ * program makes its own from the messages (conf_builder) and swaps it in whole. A getter for a
+ * parameter of another type is a bug (assert).
  */
 #ifndef COMMON_CONF_CONF_H
 #define COMMON_CONF_CONF_H
@@ -26,7 +27,7 @@ void conf_free(struct conf **c);
 struct slice conf_text(const struct conf *c, enum conf_param p);
 const char *conf_cstr(const struct conf *c, enum conf_param p);
 bool conf_bool(const struct conf *c, enum conf_param p);
-uint64_t conf_count(const struct conf *c, enum conf_param p);  /* COUNT, BYTES */
+uint64_t conf_count(const struct conf *c, enum conf_param p); /* COUNT, BYTES */
 int64_t conf_time_s(const struct conf *c, enum conf_param p);
 int64_t conf_time_ms(const struct conf *c, enum conf_param p);
 const struct cidr_list *conf_cidr(const struct conf *c, enum conf_param p);
@@ -39,22 +40,26 @@ struct endpoint conf_endpoint_at(const struct conf *c, enum conf_param p, size_t
 /* ENUM compared with one of its words. */
 bool conf_is(const struct conf *c, enum conf_param p, const char *word);
 
-/* The content of a file that travelled along (a FILE parameter's path, "texthash:/path", a key file of dkim_keys).
- * ERR_NOTFOUND. */
+/* The content of a file that travelled along (a FILE parameter's path, "texthash:/path", a key
+ * file of dkim_keys). ERR_NOTFOUND. */
 MUST_CHECK enum err conf_file(const struct conf *c, struct slice name, struct slice *out);
 
-/* Building one, by name and expanded value, in any order; unset parameters get their (expanded) defaults. */
+/* Building one, by name and expanded value, in any order; unset parameters get their (expanded)
+ * defaults. */
 struct conf_builder;
 struct conf_builder *conf_builder_new(void);
 void conf_builder_free(struct conf_builder **b);
-/* why explains what would be right: "must be a time such as 30s, 5m, 1h (got \"x\")". Unknown names: ERR_NOTFOUND. */
-MUST_CHECK enum err conf_builder_set(
-	struct conf_builder *b, struct slice name, struct slice value, struct buf *why);
+/* why explains what would be right: "must be a time such as 30s, 5m, 1h (got \"x\")". Unknown
+ * names: ERR_NOTFOUND. */
+MUST_CHECK enum err conf_builder_set(struct conf_builder *b, struct slice name,
+	struct slice value, struct buf *why);
 /* Appends to the file's content; at most CONF_FILES_MAX bytes over all files. */
 #define CONF_FILES_MAX (256u * 1024 * 1024)
-MUST_CHECK enum err conf_builder_file(struct conf_builder *b, struct slice name, struct slice bytes);
+MUST_CHECK enum err conf_builder_file(struct conf_builder *b, struct slice name,
+	struct slice bytes);
 /* Takes the builder. Cross-checks between parameters; on ERR_CONFIG why says what is wrong. */
-MUST_CHECK enum err conf_builder_end(struct conf_builder **b, struct buf *why, struct conf **out);
+MUST_CHECK enum err conf_builder_end(struct conf_builder **b, struct buf *why,
+	struct conf **out);
 
 /* For the command and the tests. */
 struct conf_param_info {

@@ -24,11 +24,12 @@ struct conf_problem {
 
 /* A network listener of master.cf, or one of our own settings. */
 struct conf_listener {
-	char *name;     /* as the first column spells it */
-	char *host;     /* null: inet_interfaces */
+	char *name; /* as the first column spells it */
+	char *host; /* null: inet_interfaces */
 	uint16_t port;
-	unsigned processes; /* maxproc column: 0 default; for smtpd it is a wish that the number of processes honours at most */
-	char *options;  /* "name=value\n" lines of the -o options, expanded */
+	unsigned processes; /* maxproc column: 0 default; for smtpd it is a wish that the number
+			       of processes honours at most */
+	char *options;      /* "name=value\n" lines of the -o options, expanded */
 	unsigned line;
 };
 
@@ -43,21 +44,22 @@ struct conf_source {
 	bool has_fatal;
 };
 
-/* Reads DIR/main.cf and DIR/master.cf and checks everything, files and tables included. dir may be null: the embedded
- * defaults of "start" without a configuration are an error there. Always yields a source (with its problems). */
+/* Reads DIR/main.cf and DIR/master.cf and checks everything, files and tables included. dir may
+ * be null: the embedded defaults of "start" without a configuration are an error there. Always
+ * yields a source (with its problems). */
 void conf_source_read(const char *dir, struct conf_source *out);
 void conf_source_clear(struct conf_source *s);
 
-/* The value of a parameter after expansion of $name, ${name}, ${name?text}, ${name:text}, ${name?{..}:{..}}, and whether main.cf
- * sets it. Any name, also of no parameter of ours. */
+/* The value of a parameter after expansion of $name, ${name}, ${name?text}, ${name:text},
+ * ${name?{..}:{..}}, and whether main.cf sets it. Any name, also of no parameter of ours. */
 bool conf_main_get(const struct conf_main *m, struct slice name, struct slice *value);
 bool conf_main_is_set(const struct conf_main *m, struct slice name);
 /* Names that main.cf sets, in order. */
 size_t conf_main_count(const struct conf_main *m);
 struct slice conf_main_name_at(const struct conf_main *m, size_t i);
 
-/* The checked configuration as master's own struct conf (all parameters). ERR_CONFIG when the source has a fatal
- * problem. */
+/* The checked configuration as master's own struct conf (all parameters). ERR_CONFIG when the
+ * source has a fatal problem. */
 MUST_CHECK enum err conf_source_conf(const struct conf_source *s, struct conf **out);
 
 #endif

@@ -5,10 +5,11 @@
  * It yields the parser's checks, `ekiden conf`, docs/CONFIGURATION.md's check and the typed
  * getters of conf.h. Names, units and meanings are Postfix's where Postfix has the parameter.
  *
- * Types: STR any text; BOOL yes/no; COUNT a number; BYTES a number of bytes; TIME with a unit (s m h d w, default
- * s); LIST of words; CIDR a list of networks; ENUM one of the words in the range column; FILE a path whose content travels to
- * the programs; TABLE "type:name" whose content travels to the programs; ENDPOINTS a list of ADDRESS@PORT.
- * The range column: "MIN..MAX" for numbers and times (may be ""), "a|b|c" for ENUM.
+ * Types: STR any text; BOOL yes/no; COUNT a number; BYTES a number of bytes; TIME with a unit
+ * (s m h d w, default s); LIST of words; CIDR a list of networks; ENUM one of the words in the
+ * range column; FILE a path whose content travels to the programs; TABLE "type:name" whose
+ * content travels to the programs; ENDPOINTS a list of ADDRESS@PORT. The range column:
+ * "MIN..MAX" for numbers and times (may be ""), "a|b|c" for ENUM.
  */
 #ifndef COMMON_CONF_SCHEMA_H
 #define COMMON_CONF_SCHEMA_H

@@ -2,10 +2,11 @@
 /*
  * filter: a set of addresses in shared memory that answers "certainly not" or "perhaps".
  *
- * So that smtpd, which holds no database, asks cleanup about a recipient only when that one may be suppressed. Made
- * empty and not ready by master (a sealed memfd), written by bounce, read by smtpd. Bits are only ever set, with atomic
- * stores, so a reader needs no lock; a removed address stays "perhaps" until the filter is made anew. Before bounce has
- * filled it, every answer is "perhaps".
+ * So that smtpd, which holds no database, asks cleanup about a recipient only when that one may
+ * be suppressed. Made empty and not ready by master (a sealed memfd), written by bounce, read
+ * by smtpd. Bits are only ever set, with atomic stores, so a reader needs no lock; a removed
+ * address stays "perhaps" until the filter is made anew. Before bounce has filled it, every
+ * answer is "perhaps".
  */
 #ifndef COMMON_DB_FILTER_H
 #define COMMON_DB_FILTER_H

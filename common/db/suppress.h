@@ -2,8 +2,9 @@
 /*
  * suppress: the list of addresses that are not written to, in LMDB (data_directory/suppress).
  *
- * One process writes (bounce, or the command while the relay is stopped); others read. The key is the address with ASCII
- * letters folded. The map is reserved large and sparse once, never resized. Opened before the jail; works inside it.
+ * One process writes (bounce, or the command while the relay is stopped); others read. The key
+ * is the address with ASCII letters folded. The map is reserved large and sparse once, never
+ * resized. Opened before the jail; works inside it.
  */
 #ifndef COMMON_DB_SUPPRESS_H
 #define COMMON_DB_SUPPRESS_H
@@ -45,10 +46,11 @@ struct suppress_entry {
 MUST_CHECK enum err suppress_open(const char *path, bool writer, struct suppress **out);
 void suppress_close(struct suppress **s);
 
-/* Slices point into the map until suppress_read_end() or the next call. ERR_NOTFOUND: not on the list. Anything else:
- * it cannot be known (the caller must not treat it as "not on the list"). */
-MUST_CHECK enum err suppress_find(
-	struct suppress *s, struct slice address, struct suppress_entry *out);
+/* Slices point into the map until suppress_read_end() or the next call. ERR_NOTFOUND: not on
+ * the list. Anything else: it cannot be known (the caller must not treat it as "not on the
+ * list"). */
+MUST_CHECK enum err suppress_find(struct suppress *s, struct slice address,
+	struct suppress_entry *out);
 void suppress_read_end(struct suppress *s);
 
 /* Writer. Many puts and removals, then one durable commit (fsync). */
@@ -58,8 +60,8 @@ MUST_CHECK enum err suppress_remove(struct suppress *s, struct slice address);
 MUST_CHECK enum err suppress_commit(struct suppress *s);
 
 /* In key order from after on ("" : from the start). ERR_NOTFOUND at the end. */
-MUST_CHECK enum err suppress_next(
-	struct suppress *s, struct slice after, struct arena *a, struct suppress_entry *out);
+MUST_CHECK enum err suppress_next(struct suppress *s, struct slice after, struct arena *a,
+	struct suppress_entry *out);
 uint64_t suppress_count(struct suppress *s);
 
 #endif

@@ -62,8 +62,8 @@ struct loop_timer {
 	void *arg;
 	bool armed;
 };
-void loop_timer_init(
-	struct loop_timer *t, struct loop *loop, void (*on_time)(void *arg), void *arg);
+void loop_timer_init(struct loop_timer *t, struct loop *loop, void (*on_time)(void *arg),
+	void *arg);
 void loop_timer_start(struct loop_timer *t, int64_t delay_ms); /* restarts an armed one */
 void loop_timer_stop(struct loop_timer *t);
 
@@ -75,8 +75,8 @@ struct loop_flush {
 	struct loop *loop;
 	bool marked;
 };
-void loop_flush_add(
-	struct loop_flush *f, struct loop *loop, void (*on_flush)(void *arg), void *arg);
+void loop_flush_add(struct loop_flush *f, struct loop *loop, void (*on_flush)(void *arg),
+	void *arg);
 void loop_flush_remove(struct loop_flush *f);
 void loop_flush_mark(struct loop_flush *f);
 
@@ -95,8 +95,8 @@ struct loop_deadline {
 	void *arg;
 	struct loop *loop;
 };
-void loop_deadline_init(
-	struct loop_deadline *d, struct loop *loop, void (*on_late)(void *arg), void *arg);
+void loop_deadline_init(struct loop_deadline *d, struct loop *loop, void (*on_late)(void *arg),
+	void *arg);
 void loop_deadline_set(struct loop_deadline *d, int64_t at_ms); /* of clock_mono_ms() */
 void loop_deadline_unset(struct loop_deadline *d);
 

@@ -60,8 +60,8 @@ struct stream_handler {
 #define STREAM_INPUT_MAX 65536u /* most unused input kept */
 
 /* Takes fd (connected, any blocking mode). The handler must outlive the stream. */
-struct stream *stream_new(
-	struct loop *loop, int *fd, const struct stream_handler *handler, void *arg);
+struct stream *stream_new(struct loop *loop, int *fd, const struct stream_handler *handler,
+	void *arg);
 /* Starts a connection; from may be null or have port 0. Failures come by on_end. */
 struct stream *stream_connect(struct loop *loop, const struct endpoint *to,
 	const struct endpoint *from, const struct stream_handler *handler, void *arg);

@@ -44,8 +44,8 @@ struct channel_handler {
 #define CHANNEL_HIGH (1024u * 1024u)
 
 /* Takes *fd. */
-struct channel *channel_new(
-	struct loop *loop, int *fd, const struct channel_handler *handler, void *arg);
+struct channel *channel_new(struct loop *loop, int *fd, const struct channel_handler *handler,
+	void *arg);
 /* Sends what the socket takes at once, closes, frees at the end of the turn; nulls *c. */
 void channel_close(struct channel **c);
 size_t channel_unsent(const struct channel *c);

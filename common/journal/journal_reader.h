@@ -2,8 +2,9 @@
 /*
  * journal_reader: merges the parts of all programs in order of time.
  *
- * Follows growing files and new ones; a half-written event at the end of a live file is waited for, a damaged one is
- * skipped to the next valid one and counted. Keeps one open file a writer.
+ * Follows growing files and new ones; a half-written event at the end of a live file is waited
+ * for, a damaged one is skipped to the next valid one and counted. Keeps one open file a
+ * writer.
  */
 #ifndef COMMON_JOURNAL_JOURNAL_READER_H
 #define COMMON_JOURNAL_JOURNAL_READER_H

@@ -15,10 +15,11 @@
 #include "common/base/slice.h"
 
 enum {
-	ADDRESS_UTF8 = 1,        /* UTF-8 beyond ASCII is allowed (SMTPUTF8) */
-	ADDRESS_LAX_DOTS = 2,    /* dots at the ends of and doubled in the local part (old Japanese carrier addresses) */
-	ADDRESS_NO_DOMAIN = 4,   /* a lone local part is allowed (<Postmaster>) */
-	ADDRESS_NULL = 8         /* "<>" is allowed; the address is then empty */
+	ADDRESS_UTF8 = 1,     /* UTF-8 beyond ASCII is allowed (SMTPUTF8) */
+	ADDRESS_LAX_DOTS = 2, /* dots at the ends of and doubled in the local part (old Japanese
+				 carrier addresses) */
+	ADDRESS_NO_DOMAIN = 4, /* a lone local part is allowed (<Postmaster>) */
+	ADDRESS_NULL = 8       /* "<>" is allowed; the address is then empty */
 };
 
 /* Views into the text that was parsed. */
@@ -34,7 +35,8 @@ enum address_fault {
 	ADDRESS_BAD_SYNTAX,
 	ADDRESS_BAD_LOCAL,
 	ADDRESS_BAD_DOMAIN,
-	ADDRESS_TOO_LONG,  /* local part over 64, domain over 255, a label over 63 octets, path over 256 */
+	ADDRESS_TOO_LONG,  /* local part over 64, domain over 255, a label over 63 octets, path
+			      over 256 */
 	ADDRESS_NEEDS_UTF8 /* 8-bit without ADDRESS_UTF8 */
 };
 
@@ -42,16 +44,19 @@ enum address_fault {
  * A path in angle brackets at the beginning of s: "<a@b>", "<@x,@y:a@b>" (the source route is
  * dropped). *rest is what follows the '>'.
  */
-MUST_CHECK enum address_fault address_parse_path(
-	struct slice s, unsigned allowed, struct address *out, struct slice *rest);
+MUST_CHECK enum address_fault address_parse_path(struct slice s, unsigned allowed,
+	struct address *out, struct slice *rest);
 /* An address without brackets, all of s. */
-MUST_CHECK enum address_fault address_parse(struct slice s, unsigned allowed, struct address *out);
+MUST_CHECK enum address_fault address_parse(struct slice s, unsigned allowed,
+	struct address *out);
 
-/* A domain name (LDH labels, underscores tolerated, U-labels with ADDRESS_UTF8), no trailing dot. */
+/* A domain name (LDH labels, underscores tolerated, U-labels with ADDRESS_UTF8), no trailing
+ * dot. */
 bool domain_is_valid(struct slice domain, unsigned allowed);
 /* "[192.0.2.1]", "[IPv6:2001:db8::1]". */
 bool domain_is_literal(struct slice domain);
-/* A name that may stand in EHLO: a domain, an address literal, or (lax) any run of LDH, '_' and dots. */
+/* A name that may stand in EHLO: a domain, an address literal, or (lax) any run of LDH, '_' and
+ * dots. */
 bool helo_is_valid(struct slice name);
 
 /* Lower-case domain, local part as it is: the same mailbox for duplicates and the suppression

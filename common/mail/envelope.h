@@ -39,7 +39,8 @@ struct envelope {
 
 /* Appends the form on disk: a version byte, the fields, then each recipient. */
 MUST_CHECK enum err envelope_encode(const struct envelope *e, struct buf *to);
-/* Everything in *out lives in the arena or points into bytes. ERR_CORRUPT, ERR_TOOBIG (arena). */
+/* Everything in *out lives in the arena or points into bytes. ERR_CORRUPT, ERR_TOOBIG (arena).
+ */
 MUST_CHECK enum err envelope_decode(struct slice bytes, struct arena *a, struct envelope *out);
 
 #endif

@@ -22,12 +22,13 @@ struct header_field {
 /*
  * Finds the end of the header block in content that may be cut anywhere: the offset behind the
  * empty line (then *body_at), or where the first line begins that can be no header field (no
- * colon, a name with blanks or controls; the block ends there without an empty line). ERR_AGAIN: more bytes
- * are needed. ERR_TOOBIG: over LIMIT_HEADER_BLOCK bytes or LIMIT_HEADER_LINES lines. *head_bytes excludes the empty line.
- * at_end: no more bytes will come (a message without a body).
+ * colon, a name with blanks or controls; the block ends there without an empty line).
+ * ERR_AGAIN: more bytes are needed. ERR_TOOBIG: over LIMIT_HEADER_BLOCK bytes or
+ * LIMIT_HEADER_LINES lines. *head_bytes excludes the empty line. at_end: no more bytes will
+ * come (a message without a body).
  */
-MUST_CHECK enum err header_split(
-	struct slice content, bool at_end, size_t *head_bytes, size_t *body_at);
+MUST_CHECK enum err header_split(struct slice content, bool at_end, size_t *head_bytes,
+	size_t *body_at);
 
 /* Takes the next field off *rest, a block as found by header_split(). False at its end. */
 bool header_next(struct slice *rest, struct header_field *out);
@@ -36,11 +37,12 @@ bool header_next(struct slice *rest, struct header_field *out);
 bool header_is(const struct header_field *f, const char *name);
 
 /*
- * The first address of a From-like value: its address and domain, comments, display name, groups and encoded words
- * skipped. Views into value (unfolded only where there is no folding inside the address). ERR_SYNTAX when there is none,
- * ERR_TOOBIG beyond 64 KiB; linear in time. *count, when not null, is how many addresses stand there.
+ * The first address of a From-like value: its address and domain, comments, display name,
+ * groups and encoded words skipped. Views into value (unfolded only where there is no folding
+ * inside the address). ERR_SYNTAX when there is none, ERR_TOOBIG beyond 64 KiB; linear in time.
+ * *count, when not null, is how many addresses stand there.
  */
-MUST_CHECK enum err header_first_address(
-	struct slice value, struct slice *address, struct slice *domain, unsigned *count);
+MUST_CHECK enum err header_first_address(struct slice value, struct slice *address,
+	struct slice *domain, unsigned *count);
 
 #endif

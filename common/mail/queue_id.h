@@ -3,9 +3,9 @@
  * queue_id: the name of a message for as long as anybody speaks of it.
  *
  * Twelve characters of the alphabet of Postfix's long queue ids (digits and consonants, base
- * 52), so that tools that parse logs know them: nine of the microsecond of acceptance, one of the
- * writer, two drawn when the writer started. Unique over restarts and over clock steps back,
- * because a writer never uses a microsecond twice. Not a secret.
+ * 52), so that tools that parse logs know them: nine of the microsecond of acceptance, one of
+ * the writer, two drawn when the writer started. Unique over restarts and over clock steps
+ * back, because a writer never uses a microsecond twice. Not a secret.
  */
 #ifndef COMMON_MAIL_QUEUE_ID_H
 #define COMMON_MAIL_QUEUE_ID_H
@@ -19,8 +19,8 @@
 
 struct queue_id_source {
 	int64_t last_us;
-	uint8_t writer;   /* below 52 */
-	uint16_t salt;    /* below 52 * 52 */
+	uint8_t writer; /* below 52 */
+	uint16_t salt;  /* below 52 * 52 */
 };
 
 /* salt is drawn from the kernel. */

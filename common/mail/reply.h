@@ -25,8 +25,9 @@
 struct reply {
 	uint16_t code;
 	struct enhanced_code status; /* class 0 when the server sent none */
-	struct buf text;  /* all lines without code and separator, joined by '\n', enhanced code of the first kept; at most
-	                     LIMIT_REPLY_TEXT bytes are kept; controls but '\n' and 8-bit bytes as they came */
+	struct buf text; /* all lines without code and separator, joined by '\n', enhanced code
+			    of the first kept; at most LIMIT_REPLY_TEXT bytes are kept; controls
+			    but '\n' and 8-bit bytes as they came */
 	unsigned lines;
 	uint32_t bytes;
 	bool bare_lf; /* some line ended in a lone LF */

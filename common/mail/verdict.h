@@ -39,10 +39,10 @@ enum smtp_stage {
 	STAGE_END_OF_DATA = 11, /* the reply to the final dot */
 	STAGE_RSET = 12,
 	STAGE_QUIT = 13,
-	STAGE_EXPIRED = 14,  /* qmgr gave up */
-	STAGE_OPERATOR = 15, /* somebody's command */
+	STAGE_EXPIRED = 14,   /* qmgr gave up */
+	STAGE_OPERATOR = 15,  /* somebody's command */
 	STAGE_CANCELLED = 16, /* never begun; not an attempt */
-	STAGE_LOCAL = 17,    /* a failure of ours */
+	STAGE_LOCAL = 17,     /* a failure of ours */
 	STAGE_COUNT = 18
 };
 
@@ -56,11 +56,12 @@ struct enhanced_code {
 #define ENHANCED_TEXT_MAX 16u
 
 /* "5.1.1" at the beginning of s, which must be followed by a space or the end. *rest, when not
- * null, is what follows with blanks skipped. Subject and detail have at most 3 digits, class is 2, 4 or 5. */
+ * null, is what follows with blanks skipped. Subject and detail have at most 3 digits, class is
+ * 2, 4 or 5. */
 bool enhanced_parse(struct slice s, struct enhanced_code *out, struct slice *rest);
 void enhanced_format(struct enhanced_code code, char to[ENHANCED_TEXT_MAX]);
 
 const char *verdict_kind_name(enum verdict_kind kind); /* "delivered", "deferred", "failed" */
-const char *smtp_stage_name(enum smtp_stage stage);     /* "rcpt", "end_of_data" ... as in logs */
+const char *smtp_stage_name(enum smtp_stage stage); /* "rcpt", "end_of_data" ... as in logs */
 
 #endif

@@ -2,9 +2,10 @@
 /*
  * jail: giving up power, in the one order that is final.
  *
- * As root: chroot into an empty directory, own user and group, no supplementary groups, no_new_privs, limits (no core, no
- * fork where the program needs none), seccomp allow-list; then asks the kernel whether it worked. Not as root (a developer's
- * machine): only no_new_privs, limits and seccomp. Sanitizer builds go without seccomp.
+ * As root: chroot into an empty directory, own user and group, no supplementary groups,
+ * no_new_privs, limits (no core, no fork where the program needs none), seccomp allow-list;
+ * then asks the kernel whether it worked. Not as root (a developer's machine): only
+ * no_new_privs, limits and seccomp. Sanitizer builds go without seccomp.
  */
 #ifndef COMMON_PROC_JAIL_H
 #define COMMON_PROC_JAIL_H
@@ -14,11 +15,13 @@
 #include "common/base/attr.h"
 #include "common/base/err.h"
 
-/* What a program may do beyond reading and writing descriptors that it has, memory, time and its loop. */
+/* What a program may do beyond reading and writing descriptors that it has, memory, time and
+ * its loop. */
 enum {
-	JAIL_FILES = 1,    /* openat, unlinkat, renameat, fsync ... relative to directories it holds */
-	JAIL_CONNECT = 2,  /* socket, connect, bind to IPv4 and IPv6 */
-	JAIL_ACCEPT = 4    /* accept4 on sockets it was given */
+	JAIL_FILES =
+		1, /* openat, unlinkat, renameat, fsync ... relative to directories it holds */
+	JAIL_CONNECT = 2, /* socket, connect, bind to IPv4 and IPv6 */
+	JAIL_ACCEPT = 4   /* accept4 on sockets it was given */
 };
 struct jail_rules {
 	unsigned may;

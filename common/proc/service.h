@@ -2,10 +2,11 @@
 /*
  * service: the life of a child of master, the same for every program.
  *
- * service_main() takes the control channel (descriptor 3, argv: PROGRAM INDEX), shakes hands, receives identity (who
- * to become, which jail) and configuration, calls the hooks, goes to jail (jail.h), tells master that it is ready, and turns the
- * loop until master drains it or is gone. Everything that needs a path or privilege happens in on_open; nothing above that
- * line has read a byte that a stranger chose.
+ * service_main() takes the control channel (descriptor 3, argv: PROGRAM INDEX), shakes hands,
+ * receives identity (who to become, which jail) and configuration, calls the hooks, goes to
+ * jail (jail.h), tells master that it is ready, and turns the loop until master drains it or is
+ * gone. Everything that needs a path or privilege happens in on_open; nothing above that line
+ * has read a byte that a stranger chose.
  */
 #ifndef COMMON_PROC_SERVICE_H
 #define COMMON_PROC_SERVICE_H
@@ -38,9 +39,11 @@ struct service_hooks {
 	const struct jail_rules *jail;
 	/* Privileged, once: open directories, databases. */
 	enum err (*on_open)(struct service *s, void *arg, const struct conf *c);
-	/* A configuration is offered: build from it whatever can fail (tables, keys, TLS contexts), keep it
-	 * as pending, explain in why what is wrong. Never touches what is in force. */
-	enum err (*on_conf)(struct service *s, void *arg, const struct conf *c, struct buf *why);
+	/* A configuration is offered: build from it whatever can fail (tables, keys, TLS
+	 * contexts), keep it as pending, explain in why what is wrong. Never touches what is in
+	 * force. */
+	enum err (
+		*on_conf)(struct service *s, void *arg, const struct conf *c, struct buf *why);
 	/* The pending one is in force from now on (after on_conf, in the jail) / forget it. */
 	void (*on_apply)(struct service *s, void *arg);
 	void (*on_forget)(struct service *s, void *arg);
@@ -51,8 +54,8 @@ struct service_hooks {
 	void (*on_unlisten)(struct service *s, void *arg, uint32_t id);
 	void (*on_peer)(struct service *s, void *arg, enum role role, unsigned index, int *fd);
 	void (*on_shared)(struct service *s, void *arg, unsigned kind, int *fd);
-	/* Take nothing new; call service_end() when nothing runs any more (at the latest within_ms later it ends by
-	 * itself). Null: ends at once. */
+	/* Take nothing new; call service_end() when nothing runs any more (at the latest
+	 * within_ms later it ends by itself). Null: ends at once. */
 	void (*on_drain)(struct service *s, void *arg, int64_t within_ms);
 	/* What status shows of this process: members of a JSON object, appended. */
 	void (*on_status)(struct service *s, void *arg, struct json *to);
@@ -65,7 +68,8 @@ int service_main(int argc, char **argv, const struct service_hooks *hooks, void 
 
 /* Ends the loop after this turn; the process ends with status 0. */
 void service_end(struct service *s);
-/* A peer that this process trusts sent nonsense, or something that cannot go on: logs, ends with status 1. */
+/* A peer that this process trusts sent nonsense, or something that cannot go on: logs, ends
+ * with status 1. */
 void service_fail(struct service *s, const char *what);
 
 #endif

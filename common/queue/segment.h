@@ -2,17 +2,18 @@
 /*
  * segment: the form of a queue file. docs/QUEUE.md has the states and what recovery does.
  *
- *   0        file header: magic, version, segment id, mark, slot capacity, times, CRC; one 4 KiB page
- *   4096     slot table: capacity times SEGMENT_SLOT_BYTES, zero when made
- *   data     records, each aligned to SEGMENT_ALIGN, to the end of the file or of what is written
+ *   0        file header: magic, version, segment id, mark, slot capacity, times, CRC; one 4
+ * KiB page 4096     slot table: capacity times SEGMENT_SLOT_BYTES, zero when made data records,
+ * each aligned to SEGMENT_ALIGN, to the end of the file or of what is written
  *
- * A record is a header with two CRCs (its own, and of what follows), then envelope, head (what we put
- * before the message: Received, DKIM-Signature ...) and content (the client's header fields that stay and its
- * body), the last two in wire form and in either order. Every record carries the segment's mark, drawn at random
- * when the file was made: what a recycled block held before can never pass for a record.
+ * A record is a header with two CRCs (its own, and of what follows), then envelope, head (what
+ * we put before the message: Received, DKIM-Signature ...) and content (the client's header
+ * fields that stay and its body), the last two in wire form and in either order. Every record
+ * carries the segment's mark, drawn at random when the file was made: what a recycled block
+ * held before can never pass for a record.
  *
- * A committed record never changes. A recipient slot is written in place, by qmgr alone. An all-zero slot means:
- * to be delivered, never tried, due at once.
+ * A committed record never changes. A recipient slot is written in place, by qmgr alone. An
+ * all-zero slot means: to be delivered, never tried, due at once.
  */
 #ifndef COMMON_QUEUE_SEGMENT_H
 #define COMMON_QUEUE_SEGMENT_H
@@ -35,7 +36,7 @@
 #define SEGMENT_SLOTS 16384u
 
 struct segment_info {
-	uint64_t id;   /* microsecond of making, unique among all segments of a queue */
+	uint64_t id; /* microsecond of making, unique among all segments of a queue */
 	uint64_t mark;
 	uint32_t slot_capacity;
 	uint64_t data_at; /* where records begin */
@@ -51,7 +52,7 @@ struct segment_record {
 	uint64_t length; /* header to the end of the payload, not rounded */
 	uint32_t first_slot;
 	uint32_t rcpt_count;
-	uint32_t flags; /* TX_ bits */
+	uint32_t flags;       /* TX_ bits */
 	uint64_t envelope_at; /* offsets are from the start of the file */
 	uint32_t envelope_bytes;
 	uint64_t head_at;
@@ -68,12 +69,12 @@ enum slot_state {
 	SLOT_DELIVERED = 1, /* final from here on */
 	SLOT_FAILED = 2,    /* and its consequences are durable */
 	SLOT_EXPIRED = 3,
-	SLOT_DELETED = 4,   /* by an operator */
+	SLOT_DELETED = 4, /* by an operator */
 	SLOT_SUPPRESSED = 5,
-	SLOT_MOVED = 6      /* lives on in another segment (copied forward) */
+	SLOT_MOVED = 6 /* lives on in another segment (copied forward) */
 };
 enum {
-	SLOT_HELD = 1,   /* an operator holds it */
+	SLOT_HELD = 1, /* an operator holds it */
 	SLOT_DELAY_TOLD = 2
 };
 
@@ -81,9 +82,9 @@ struct slot {
 	uint8_t state; /* enum slot_state */
 	uint8_t flags;
 	uint16_t attempts;
-	uint32_t next_at_s;  /* wall clock; 0: due */
-	uint16_t smtp_code;  /* of the last attempt */
-	uint8_t stage;       /* enum smtp_stage of the last attempt */
+	uint32_t next_at_s; /* wall clock; 0: due */
+	uint16_t smtp_code; /* of the last attempt */
+	uint8_t stage;      /* enum smtp_stage of the last attempt */
 	uint8_t status_class;
 	uint16_t status_subject;
 	uint16_t status_detail;

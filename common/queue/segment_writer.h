@@ -3,9 +3,9 @@
  * segment_writer: appends records to segments of its own and makes them durable in groups.
  *
  * One writer a process (cleanup, and qmgr for what it copies forward). Records gather by
- * segment_writer_add(); segment_writer_commit() makes all of them durable with one pwrite and one
- * fdatasync. Segments follow one another by themselves; the next one is made ahead, so that its making (file,
- * header, slots, sync of file and directory) delays no message.
+ * segment_writer_add(); segment_writer_commit() makes all of them durable with one pwrite and
+ * one fdatasync. Segments follow one another by themselves; the next one is made ahead, so that
+ * its making (file, header, slots, sync of file and directory) delays no message.
  *
  * After a failed write or sync nothing of the group is durable, the descriptor is never tried
  * again: the segment is abandoned (what was committed in it before stays valid) and the next
@@ -27,25 +27,29 @@ struct segment_writer;
 struct segment_writer_events {
 	/* A new segment is in use. May be null. */
 	void (*on_open)(void *arg, uint64_t segment);
-	/* Nothing more will be appended to it. end: where its committed records end. May be null. */
+	/* Nothing more will be appended to it. end: where its committed records end. May be
+	 * null. */
 	void (*on_sealed)(void *arg, uint64_t segment, uint64_t end);
 };
 
-/* dir is borrowed (the queue directory, O_DIRECTORY). writer: number for queue ids, below 52. */
+/* dir is borrowed (the queue directory, O_DIRECTORY). writer: number for queue ids, below 52.
+ */
 MUST_CHECK enum err segment_writer_new(int dir, unsigned writer,
 	const struct segment_writer_events *events, void *arg, struct segment_writer **out);
 /* Seals what is open; an unused segment is removed. */
 void segment_writer_free(struct segment_writer **w);
 
 /*
- * Adds a message to the group in memory; copies everything. On success *out describes the record
- * that segment_writer_commit() will make durable (its queue id is drawn here). A group that has
- * grown past the segment's room goes into the next one. ERR_FULL, ERR_SYS: no segment can be made.
+ * Adds a message to the group in memory; copies everything. On success *out describes the
+ * record that segment_writer_commit() will make durable (its queue id is drawn here). A group
+ * that has grown past the segment's room goes into the next one. ERR_FULL, ERR_SYS: no segment
+ * can be made.
  */
 MUST_CHECK enum err segment_writer_add(struct segment_writer *w, const struct envelope *e,
-	struct slice head, struct slice content, int64_t accepted_us, struct segment_record *out,
-	uint64_t *segment);
-/* Draws the queue id that the next add or big_begin will use, so that it can stand in Received. */
+	struct slice head, struct slice content, int64_t accepted_us,
+	struct segment_record *out, uint64_t *segment);
+/* Draws the queue id that the next add or big_begin will use, so that it can stand in Received.
+ */
 const char *segment_writer_next_id(struct segment_writer *w);
 /* Bytes and records that wait for the commit. */
 size_t segment_writer_pending(const struct segment_writer *w);
@@ -61,16 +65,17 @@ bool segment_writer_current(const struct segment_writer *w, uint64_t *segment, u
 void segment_writer_prepare(struct segment_writer *w);
 
 /*
- * A message too large for memory: a segment of its own, its content written as it comes. It is durable
- * when big_commit() returns ERR_OK; big_abort() (or the death of the process) leaves nothing.
+ * A message too large for memory: a segment of its own, its content written as it comes. It is
+ * durable when big_commit() returns ERR_OK; big_abort() (or the death of the process) leaves
+ * nothing.
  */
 struct segment_big;
-MUST_CHECK enum err segment_big_begin(
-	struct segment_writer *w, const struct envelope *e, struct segment_big **out);
+MUST_CHECK enum err segment_big_begin(struct segment_writer *w, const struct envelope *e,
+	struct segment_big **out);
 MUST_CHECK enum err segment_big_content(struct segment_big *b, struct slice bytes);
 uint64_t segment_big_bytes(const struct segment_big *b);
-MUST_CHECK enum err segment_big_commit(struct segment_big **b, struct slice head, int64_t accepted_us,
-	struct segment_record *out, uint64_t *segment);
+MUST_CHECK enum err segment_big_commit(struct segment_big **b, struct slice head,
+	int64_t accepted_us, struct segment_record *out, uint64_t *segment);
 void segment_big_abort(struct segment_big **b);
 
 #endif
