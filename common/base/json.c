@@ -217,11 +217,12 @@ void json_time_us(struct json *j, int64_t us)
 	char day[48];
 	char whole[64];
 	int64_t part = us % 1000000;
+	time_t s = (time_t)(us / 1000000);
 
 	if (part < 0) {
 		part += 1000000;
+		s--;
 	}
-	time_t s = (time_t)((us - part) / 1000000);
 	begin_value(j);
 	if (gmtime_r(&s, &tm) == NULL ||
 		strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm) == 0 ||
