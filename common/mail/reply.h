@@ -31,6 +31,11 @@ struct reply {
 	unsigned lines;
 	uint32_t bytes;
 	bool bare_lf; /* some line ended in a lone LF */
+	/* Of the line that is being read; nobody else's business. */
+	uint16_t column; /* bytes of it so far, without its end */
+	uint16_t line_code;
+	bool is_last;
+	bool has_cr; /* a CR that may be the first half of its end */
 };
 
 void reply_init(struct reply *r);
