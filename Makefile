@@ -110,13 +110,15 @@ endif
 # ---- goals --------------------------------------------------------------------------------------
 
 .PHONY: all programs tests setup run demo check check-unit lint format sanitize fuzz bench install \
-	clean fuzz-binaries FORCE
+	clean unit-binaries fuzz-binaries FORCE
 
 all: programs
 
 programs: $(PROGRAM_BINARIES)
 
 tests: programs $(TEST_BINARIES) $(TOOL_BINARIES)
+
+unit-binaries: $(TEST_BINARIES)
 
 fuzz-binaries: $(FUZZ_BINARIES)
 
@@ -141,12 +143,13 @@ demo: setup
 	@+$(AGAIN) programs $(TOOL_BINARIES)
 	@$(TEST_ENV) tests/support/demo once
 
+# Whatever happens, the last line says how many passed: a build that fails is one that failed.
 check: setup
-	@+$(AGAIN) tests fuzz-binaries
+	@+$(AGAIN) tests fuzz-binaries || { echo 'failed: the build'; echo '0 passed, 1 failed'; exit 1; }
 	@$(TEST_ENV) tests/run $(TESTFLAGS)
 
 check-unit:
-	@+$(AGAIN) $(TEST_BINARIES)
+	@+$(AGAIN) unit-binaries
 	@$(TEST_ENV) tests/run --unit $(TESTFLAGS)
 
 sanitize: setup
@@ -161,7 +164,7 @@ lint:
 	@$(TEST_ENV) BUILD='$(BUILD)' tests/lint/all
 
 format:
-	@git ls-files -z --cached --others --exclude-standard '*.c' '*.h' | xargs -0 clang-format -i
+	@find common $(PROGRAMS) tests -name '*.[ch]' -print0 2>/dev/null | xargs -0 clang-format -i
 
 FUZZ_SECONDS ?= 60
 fuzz:
