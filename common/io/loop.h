@@ -84,6 +84,14 @@ void loop_flush_mark(struct loop_flush *f);
 void loop_discard(struct loop *loop, void (*release)(void *object), void *object);
 
 /*
+ * What a module of common/ keeps once a loop (a scratch area, a list of its objects).
+ * key is the address of something of the module's own; make() is called when it is first
+ * asked for, release() by loop_free().
+ */
+void *loop_own(struct loop *loop, const void *key, void *(*make)(struct loop *loop),
+	void (*release)(void *object));
+
+/*
  * Deadlines of many sessions, exact to a second, that cost nothing while they move: an
  * event on a session only stores a later time. on_late is called once when the time
  * has passed; the deadline is then unset.

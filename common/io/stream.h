@@ -9,7 +9,9 @@
  * SSL_write() under TLS.
  *
  * Callbacks may call any function here, stream_close() included; after stream_close()
- * none is called any more, and the memory goes when the turn ends.
+ * none is called any more, and the memory goes when the turn ends. The functions here
+ * never call back: what they find out is told by the loop. All callbacks but on_input and
+ * on_end may be null.
  */
 #ifndef COMMON_IO_STREAM_H
 #define COMMON_IO_STREAM_H
@@ -53,7 +55,8 @@ struct stream_handler {
 	/* stream_start_tls() succeeded. */
 	void (*on_tls)(void *arg);
 	/* Nothing more will come, or the stream broke. The handler calls stream_close().
-	 * After STREAM_END_EOF output still works (the peer may only have half-closed). */
+	 * After STREAM_END_EOF output still works (the peer may only have half-closed); should
+	 * it break, on_end comes a second time. */
 	void (*on_end)(void *arg, enum stream_end why);
 };
 
@@ -89,8 +92,10 @@ void stream_resume(struct stream *s);
 
 /*
  * From here on TLS; takes ssl, which is set up for accepting or connecting by the
- * caller. Queued output must have drained. Kept clear-text input is dropped; ask
- * stream_has_input() first to refuse it.
+ * caller. Queued output must have drained (what a last attempt to send it leaves behind
+ * ends the stream). Kept clear-text input is dropped; ask stream_has_input() first to
+ * refuse it (inside on_input: look at what follows in the bytes offered, they are dropped
+ * too).
  */
 void stream_start_tls(struct stream *s, struct ssl_st **ssl, bool server);
 bool stream_has_input(const struct stream *s);

@@ -6,7 +6,9 @@
  * the body; big-endian; at most LIMIT_FRAME_BYTES in all. Flag 1: a descriptor travels
  * with the frame (SCM_RIGHTS, in order). Frames queue up and leave in one write when the
  * turn ends, or as the socket takes them. A frame that breaks the format ends the
- * channel with ERR_PROTO: whose fault that is, is for the owner to judge.
+ * channel with ERR_PROTO: whose fault that is, is for the owner to judge. Frames for a
+ * peer that is gone are dropped without an error: on_gone tells, once, after the last
+ * frame that the peer had sent.
  */
 #ifndef COMMON_IPC_CHANNEL_H
 #define COMMON_IPC_CHANNEL_H
@@ -26,7 +28,7 @@
 struct channel;
 
 struct channel_handler {
-	/* fd is -1, or a descriptor that now belongs to the handler if it takes it (sets *fd
+	/* *fd is -1, or a descriptor that now belongs to the handler if it takes it (sets *fd
 	 * to -1); what is not taken is closed. May call channel_close(). ERR_PROTO (and any
 	 * other error) ends the channel. body is valid during the call only. */
 	enum err (*on_frame)(void *arg, uint16_t type, struct slice body, int *fd);
@@ -53,7 +55,7 @@ size_t channel_unsent(const struct channel *c);
 void channel_pause(struct channel *c);
 void channel_resume(struct channel *c);
 /* Writes now what the socket takes. Blocks until everything has gone when wait is true (for
- * shutting down and for the command only). */
+ * shutting down and for the command only); ERR_TIMEOUT when nothing went for 10 seconds. */
 MUST_CHECK enum err channel_flush(struct channel *c, bool wait);
 
 /*
