@@ -28,7 +28,7 @@ struct service {
 	struct loop *loop;
 	enum role role;
 	unsigned index;
-	const struct conf *conf; /* the one in force; replaced by a reload after on_apply */
+	const struct conf *conf; /* the one in force; null before the first on_apply */
 	bool draining;
 };
 
@@ -44,12 +44,15 @@ struct service_hooks {
 	 * force. */
 	enum err (
 		*on_conf)(struct service *s, void *arg, const struct conf *c, struct buf *why);
-	/* The pending one is in force from now on (after on_conf, in the jail) / forget it. */
+	/* The pending one is in force from now on (after on_conf, in the jail) and is s->conf;
+	 * the one before it dies when this returns. / Forget it. */
 	void (*on_apply)(struct service *s, void *arg);
 	void (*on_forget)(struct service *s, void *arg);
 	/* In the jail, configuration applied, before READY. */
 	enum err (*on_start)(struct service *s, void *arg);
-	/* Take *fd (set to -1) or it is closed. */
+	/* All of these come after on_start. Take *fd (set to -1) or it is closed. A peer with
+	 * the same role and index takes the place of an earlier one, which is gone or about to
+	 * be. */
 	void (*on_listen)(struct service *s, void *arg, const struct msg_listen *l, int *fd);
 	void (*on_unlisten)(struct service *s, void *arg, uint32_t id);
 	void (*on_peer)(struct service *s, void *arg, enum role role, unsigned index, int *fd);
@@ -59,7 +62,8 @@ struct service_hooks {
 	void (*on_drain)(struct service *s, void *arg, int64_t within_ms);
 	/* What status shows of this process: members of a JSON object, appended. */
 	void (*on_status)(struct service *s, void *arg, struct json *to);
-	/* The loop has ended: release everything. */
+	/* The loop has ended: release everything. Called exactly if on_open was reached, also
+	 * when that failed. */
 	void (*on_close)(struct service *s, void *arg);
 };
 
