@@ -208,7 +208,12 @@ define write_if_changed
 endef
 
 $(BUILD)/gen/flags: FORCE
-	$(call write_if_changed,'$(CC) $(ALL_CFLAGS)' '$(ALL_LDFLAGS)')
+	$(call write_if_changed,'$(CC) $(ALL_CFLAGS)' '$(CLANG) $(FUZZ_CFLAGS)')
+
+$(BUILD)/gen/link-flags: FORCE
+	$(call write_if_changed,'$(ALL_LDFLAGS)' '$(LINK_VARIABLES)')
+# As texts: what each program adds, and its libraries.
+LINK_VARIABLES = $(foreach p,common ALL $(PROGRAMS),$(p): $(LDFLAGS_$(p)) $(LDLIBS_$(p));)
 
 # Where an installed relay looks by default; see install.
 $(BUILD)/gen/build_paths.h: FORCE
@@ -244,7 +249,7 @@ GROUP = -Wl,--start-group $(ARCHIVES) -Wl,--end-group
 
 # program, binary
 define program_rules
-$(2): $(call objects,$(1)) $(ARCHIVES)
+$(2): $(call objects,$(1)) $(ARCHIVES) $(BUILD)/gen/link-flags
 	@mkdir -p '$$(@D)'
 	$$(call quiet,LD,$$@)$$(CC) $$(ALL_LDFLAGS) $$(LDFLAGS_$(1)) -o '$$@' $(call objects,$(1)) \
 		$$(GROUP) $$(LDLIBS_$(1)) $$(LDLIBS_ALL)
@@ -259,7 +264,8 @@ dialog_program = $(filter $(PROGRAMS),$(patsubst tests/dialog/run_%.c,%,$(1)))
 
 # source, program
 define test_rules
-$(BUILD)/$(1:.c=): $(BUILD)/obj/$(1:.c=.o) $(if $(2),$(call parts,$(2))) $(SUPPORT_ARCHIVE) $(ARCHIVES)
+$(BUILD)/$(1:.c=): $(BUILD)/obj/$(1:.c=.o) $(if $(2),$(call parts,$(2))) $(SUPPORT_ARCHIVE) $(ARCHIVES) \
+	$(BUILD)/gen/link-flags
 	@mkdir -p '$$(@D)'
 	$$(call quiet,LD,$$@)$$(CC) $$(ALL_LDFLAGS) $(if $(2),$$(LDFLAGS_$(2))) -o '$$@' $$< \
 		$(if $(2),$(call parts,$(2))) $(SUPPORT_ARCHIVE) $$(GROUP) $$(call link_line,$(1)) \
@@ -286,7 +292,8 @@ endef
 $(eval $(fuzz_archive_rules))
 
 define fuzz_rules
-$(BUILD)/$(1:.c=): $(BUILD)/fuzz-obj/$(1:.c=.o) $(if $(2),$(call fuzz_parts,$(2))) $(BUILD)/lib/libfuzz.a
+$(BUILD)/$(1:.c=): $(BUILD)/fuzz-obj/$(1:.c=.o) $(if $(2),$(call fuzz_parts,$(2))) $(BUILD)/lib/libfuzz.a \
+	$(BUILD)/gen/link-flags
 	@mkdir -p '$$(@D)'
 	$$(call quiet,LD,$$@)$(CLANG) -fsanitize=fuzzer,address,undefined -Wl,--gc-sections \
 		-Wl,--as-needed $(if $(2),$$(LDFLAGS_$(2))) -o '$$@' $$< \
