@@ -61,7 +61,8 @@ void buf_consume(struct buf *b, size_t n);
 /* Borrows the contents. The view ends with the next non-const call on b. */
 static inline struct slice buf_view(const struct buf *b)
 {
-	return (struct slice){b->data == NULL ? NULL : b->data + b->start, b->end - b->start};
+	return b->data == NULL ? SLICE_EMPTY
+			       : slice_make(b->data + b->start, b->end - b->start);
 }
 
 static inline size_t buf_len(const struct buf *b)

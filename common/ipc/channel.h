@@ -43,7 +43,7 @@ struct channel_handler {
 
 /* A sender should stop producing while channel_unsent() is above this. Never a hard limit:
  * control frames always go in. */
-#define CHANNEL_HIGH (1024u * 1024u)
+#define CHANNEL_HIGH 1048576u
 
 /* Takes *fd. */
 struct channel *channel_new(struct loop *loop, int *fd, const struct channel_handler *handler,
