@@ -40,6 +40,10 @@ struct endpoint conf_endpoint_at(const struct conf *c, enum conf_param p, size_t
 /* ENUM compared with one of its words. */
 bool conf_is(const struct conf *c, enum conf_param p, const char *word);
 
+/* The expanded text of a parameter of any type, terminated like conf_text(): what master sends.
+ */
+struct slice conf_value_text(const struct conf *c, enum conf_param p);
+
 /* The content of a file that travelled along (a FILE parameter's path, "texthash:/path", a key
  * file of dkim_keys). ERR_NOTFOUND. */
 MUST_CHECK enum err conf_file(const struct conf *c, struct slice name, struct slice *out);
@@ -48,6 +52,8 @@ MUST_CHECK enum err conf_file(const struct conf *c, struct slice name, struct sl
  * defaults. */
 struct conf_builder;
 struct conf_builder *conf_builder_new(void);
+/* One that begins with all values and files of c: for the options of a listener. */
+struct conf_builder *conf_builder_copy(const struct conf *c);
 void conf_builder_free(struct conf_builder **b);
 /* why explains what would be right: "must be a time such as 30s, 5m, 1h (got \"x\")". Unknown
  * names: ERR_NOTFOUND. */
@@ -57,6 +63,10 @@ MUST_CHECK enum err conf_builder_set(struct conf_builder *b, struct slice name,
 #define CONF_FILES_MAX (256u * 1024 * 1024)
 MUST_CHECK enum err conf_builder_file(struct conf_builder *b, struct slice name,
 	struct slice bytes);
+/* A line "name=value", as in the options of a listener. ERR_NOTFOUND, ERR_CONFIG like
+ * conf_builder_set(). */
+MUST_CHECK enum err conf_builder_set_line(struct conf_builder *b, struct slice line,
+	struct buf *why);
 /* Takes the builder. Cross-checks between parameters; on ERR_CONFIG why says what is wrong. */
 MUST_CHECK enum err conf_builder_end(struct conf_builder **b, struct buf *why,
 	struct conf **out);

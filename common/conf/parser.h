@@ -29,14 +29,17 @@ struct conf_listener {
 	uint16_t port;
 	unsigned processes; /* maxproc column: 0 default; for smtpd it is a wish that the number
 			       of processes honours at most */
-	char *options;      /* "name=value\n" lines of the -o options, expanded */
+	char *options;      /* "name=value\n" lines, expanded: what is different here, by -o or
+			       because it refers to what an -o sets */
 	unsigned line;
 };
 
+struct conf_builder;
 struct conf_main; /* the parsed main.cf: names, raw and expanded values, where they stand */
 
 struct conf_source {
 	struct conf_main *main;
+	struct conf_builder *checked; /* what conf_source_conf() begins with */
 	struct conf_listener *listeners;
 	size_t listener_count;
 	struct conf_problem *problems;
@@ -57,6 +60,21 @@ bool conf_main_is_set(const struct conf_main *m, struct slice name);
 /* Names that main.cf sets, in order. */
 size_t conf_main_count(const struct conf_main *m);
 struct slice conf_main_name_at(const struct conf_main *m, size_t i);
+
+/* The text of a name as main.cf has it, or the schema's default, not expanded; *line is 0 when
+ * it is not set. */
+bool conf_main_raw(const struct conf_main *m, struct slice name, struct slice *raw,
+	unsigned *line);
+
+/* The files that parameters name: what travels to the programs, and to which (sees: SEES_ bits
+ * of the parameter). name is how conf_file() finds it. */
+struct conf_source_file {
+	struct slice name;
+	struct slice bytes;
+	unsigned sees;
+};
+size_t conf_source_file_count(const struct conf_source *s);
+struct conf_source_file conf_source_file_at(const struct conf_source *s, size_t i);
 
 /* The checked configuration as master's own struct conf (all parameters). ERR_CONFIG when the
  * source has a fatal problem. */
