@@ -37,7 +37,8 @@ enum address_fault {
 	ADDRESS_BAD_DOMAIN,
 	ADDRESS_TOO_LONG,  /* local part over 64, domain over 255, a label over 63 octets, path
 			      over 256 */
-	ADDRESS_NEEDS_UTF8 /* 8-bit without ADDRESS_UTF8 */
+	ADDRESS_NEEDS_UTF8 /* 8-bit without ADDRESS_UTF8; or with it, what is no UTF-8 or a
+			      character that deceives */
 };
 
 /*
