@@ -60,7 +60,7 @@ enum role {
 /* The contents of a file that a parameter names (table, key, certificate): many pieces. */
 #define MSG_CONF_FILE(FIELD)                                                                   \
 	FIELD(str, name,                                                                       \
-		4096) /* as the parameter spells it, e.g. "texthash:/etc/x" or a path */       \
+		4000) /* as the parameter spells it, e.g. "texthash:/etc/x" or a path */       \
 	FIELD(str, bytes, LIMIT_CHUNK_BYTES)
 #define MSG_CONF_END(FIELD) FIELD(u64, epoch, IPC_ANY_U64)
 /* child -> master: what it thinks of it; text is empty when it is fine. */
