@@ -351,6 +351,7 @@ enum tls_trust {
 	FIELD(u16, status_subject, 999)                                                        \
 	FIELD(u16, status_detail, 999)                                                         \
 	FIELD(u8, flags, 255)                                                                  \
+	FIELD(u64, connection, IPC_ANY_U64) /* of msg_connection; 0: none came up */           \
 	FIELD(str, text, LIMIT_REPLY_TEXT)                                                     \
 	FIELD(str, host, LIMIT_HOSTNAME) /* where, when no connection came up */               \
 	FIELD(str, addr, 64)

@@ -75,7 +75,8 @@ enum slot_state {
 };
 enum {
 	SLOT_HELD = 1, /* an operator holds it */
-	SLOT_DELAY_TOLD = 2
+	SLOT_DELAY_TOLD = 2,
+	SLOT_ACTIVE = 4 /* a running qmgr works on it; means nothing to the next one */
 };
 
 struct slot {
