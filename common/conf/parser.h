@@ -34,12 +34,21 @@ struct conf_listener {
 	unsigned line;
 };
 
-struct conf_builder;
 struct conf_main; /* the parsed main.cf: names, raw and expanded values, where they stand */
+
+/* The files that parameters name: what travels to the programs, and to which (sees: SEES_ bits
+ * of the parameter). name is how conf_file() finds it. */
+struct conf_source_file {
+	struct slice name;
+	struct slice bytes;
+	unsigned sees;
+};
 
 struct conf_source {
 	struct conf_main *main;
-	struct conf_builder *checked; /* what conf_source_conf() begins with */
+	struct conf *checked; /* null when has_fatal; conf_source_conf() copies it */
+	struct conf_source_file *files;
+	size_t file_count;
 	struct conf_listener *listeners;
 	size_t listener_count;
 	struct conf_problem *problems;
@@ -66,13 +75,7 @@ struct slice conf_main_name_at(const struct conf_main *m, size_t i);
 bool conf_main_raw(const struct conf_main *m, struct slice name, struct slice *raw,
 	unsigned *line);
 
-/* The files that parameters name: what travels to the programs, and to which (sees: SEES_ bits
- * of the parameter). name is how conf_file() finds it. */
-struct conf_source_file {
-	struct slice name;
-	struct slice bytes;
-	unsigned sees;
-};
+/* None when has_fatal. */
 size_t conf_source_file_count(const struct conf_source *s);
 struct conf_source_file conf_source_file_at(const struct conf_source *s, size_t i);
 
