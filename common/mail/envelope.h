@@ -37,7 +37,9 @@ struct envelope {
 	struct envelope_rcpt *rcpts;
 };
 
-/* Appends the form on disk: a version byte, the fields, then each recipient. */
+/* Appends the form on disk: a version byte, the fields, then each recipient. ERR_SYNTAX: no
+ * recipient, or one without an address; ERR_TOOBIG: a field beyond its limit, or the buffer is
+ * full. */
 MUST_CHECK enum err envelope_encode(const struct envelope *e, struct buf *to);
 /* Everything in *out lives in the arena or points into bytes. ERR_CORRUPT, ERR_TOOBIG (arena).
  */

@@ -2,15 +2,25 @@
 /*
  * segment: the form of a queue file. docs/QUEUE.md has the states and what recovery does.
  *
- *   0        file header: magic, version, segment id, mark, slot capacity, times, CRC; one 4
- * KiB page 4096     slot table: capacity times SEGMENT_SLOT_BYTES, zero when made data records,
- * each aligned to SEGMENT_ALIGN, to the end of the file or of what is written
+ * - at 0 the file header, one page: magic, version, segment id, mark, slot capacity, CRC;
+ * - at SEGMENT_PAGE the slot table: capacity times SEGMENT_SLOT_BYTES, zero when made;
+ * - at data_at the records, each aligned to SEGMENT_ALIGN, to the end of the file.
  *
- * A record is a header with two CRCs (its own, and of what follows), then envelope, head (what
- * we put before the message: Received, DKIM-Signature ...) and content (the client's header
- * fields that stay and its body), the last two in wire form and in either order. Every record
- * carries the segment's mark, drawn at random when the file was made: what a recycled block
- * held before can never pass for a record.
+ * A record is a header with two CRCs (its own, and of what follows), then envelope, head
+ * (what we put before the message: Received, DKIM-Signature ...) and content (the client's
+ * header fields that stay and its body), the last two in wire form and in either order.
+ * Every record carries the segment's mark, drawn at random when the file was made: neither
+ * what a block held before nor what a message says can pass for a record.
+ *
+ * Records that became durable together are a group. A group begins and ends at a multiple of
+ * SEGMENT_PAGE, zeros fill it up, and it is written only when the one before it is durable: so
+ * no write touches a page that holds a committed record, and a file that is longer than a
+ * group says that the group was committed.
+ *
+ * While it is made a file has another name (tmp-...); it gets that of a segment when its first
+ * records are durable. So a file with a segment's name has a whole header, and at least one
+ * record was committed to it. The writer holds a lock (flock) from birth for as long as it
+ * may append.
  *
  * A committed record never changes. A recipient slot is written in place, by qmgr alone. An
  * all-zero slot means: to be delivered, never tried, due at once.
@@ -34,6 +44,8 @@
 /* Defaults of an ordinary segment; whichever is reached first ends it. */
 #define SEGMENT_BYTES (64u * 1024 * 1024)
 #define SEGMENT_SLOTS 16384u
+/* Most slots of any segment: those of one message with LIMIT_RCPTS, in whole pages. */
+#define SEGMENT_SLOTS_MAX 1000192u
 
 struct segment_info {
 	uint64_t id; /* microsecond of making, unique among all segments of a queue */
@@ -81,7 +93,7 @@ enum {
 
 struct slot {
 	uint8_t state; /* enum slot_state */
-	uint8_t flags;
+	uint8_t flags; /* below 16 */
 	uint16_t attempts;
 	uint32_t next_at_s; /* wall clock; 0: due */
 	uint16_t smtp_code; /* of the last attempt */
@@ -91,7 +103,8 @@ struct slot {
 	uint16_t status_detail;
 };
 void slot_encode(const struct slot *s, uint8_t to[SEGMENT_SLOT_BYTES]);
-/* An impossible state decodes as SLOT_WAITING, due: better twice than never. */
+/* What is not exactly as slot_encode() wrote it decodes as SLOT_WAITING, due: better twice than
+ * never. */
 void slot_decode(const uint8_t from[SEGMENT_SLOT_BYTES], struct slot *out);
 static inline bool slot_is_final(const struct slot *s)
 {

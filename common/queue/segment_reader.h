@@ -8,6 +8,7 @@
 #ifndef COMMON_QUEUE_SEGMENT_READER_H
 #define COMMON_QUEUE_SEGMENT_READER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/arena.h"
@@ -39,11 +40,18 @@ enum segment_found {
 	SEGMENT_END      /* nothing more up to the limit; a torn tail has been passed */
 };
 /*
- * The next record at or behind *at, which moves on. limit: do not look behind it (UINT64_MAX:
- * end of the file). check_payload: read all bytes and compare the payload's CRC too. A header
- * whose CRC fails is passed over by looking for the next valid header at every SEGMENT_ALIGN
- * step. Garbage behind the last valid record is SEGMENT_END (torn tail), with *torn_bytes, when
- * not null, saying how much; garbage before a valid record is SEGMENT_DAMAGED.
+ * The next record at or behind *at, which moves on. limit: do not look behind it; everything
+ * before it has been announced as durable (UINT64_MAX: to the end of the file, of which
+ * nothing is known). check_payload: read all bytes and compare the payload's CRC too; this is
+ * done in any case for the last group of the file, which a power cut may have torn, unless
+ * there is a limit.
+ *
+ * What is no valid record is passed over by looking for the next valid header at every
+ * SEGMENT_ALIGN step. It is SEGMENT_DAMAGED when it was committed once: it lies before a
+ * limit, before another group, or the file has nothing else. It is passed in silence when it
+ * lies in the last group or behind it: torn, never acknowledged. *torn_bytes, when not null,
+ * says how much of that this call passed. Of a record whose header is valid and whose payload
+ * is not, *out is filled whole.
  */
 MUST_CHECK enum err segment_next(int fd, const struct segment_info *info, uint64_t *at,
 	uint64_t limit, bool check_payload, enum segment_found *found,
@@ -57,8 +65,8 @@ MUST_CHECK enum err segment_read_record(int fd, const struct segment_info *info,
 MUST_CHECK enum err segment_read_envelope(int fd, const struct segment_record *r,
 	bool check_payload, struct arena *a, struct envelope *out);
 
-/* Copies the bytes of a damaged range to corrupt/SEGMENT-OFFSET in the given directory (for
- * people). */
+/* Copies the bytes of a damaged range to SEGMENT-OFFSET in the given directory (for people);
+ * ERR_OK also when that is there already. */
 MUST_CHECK enum err segment_set_aside(int fd, int corrupt_dir, uint64_t segment,
 	uint64_t offset, uint64_t length);
 

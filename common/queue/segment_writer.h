@@ -30,10 +30,14 @@
 struct segment_writer;
 
 struct segment_writer_events {
-	/* A new segment is in use. May be null. */
+	/* A new segment is in use: its first records are durable and the file has its name.
+	 * From a commit, before it returns. May be null. */
 	void (*on_open)(void *arg, uint64_t segment);
-	/* Nothing more will be appended to it. end: where its committed records end. May be
-	 * null. */
+	/*
+	 * Nothing more will be appended to it. end: where its committed records end. Never
+	 * comes from the commit that made its last record durable but from a later call, so
+	 * that those records can be told first. May be null.
+	 */
 	void (*on_sealed)(void *arg, uint64_t segment, uint64_t end);
 };
 
