@@ -67,8 +67,12 @@ enum err loop_new(struct loop **out)
 	/* sendfile() has no MSG_NOSIGNAL. */
 	(void)signal(SIGPIPE, SIG_IGN);
 
-	if (conf != NULL && event_config_set_flag(conf, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST |
-								EVENT_BASE_FLAG_NOLOCK) == 0) {
+	/*
+	 * Not EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST: it deletes at the next wait, when a
+	 * descriptor that was stopped and closed is no longer there to be deleted. Where
+	 * another process holds the same socket (a listener), epoll would report it for ever.
+	 */
+	if (conf != NULL && event_config_set_flag(conf, EVENT_BASE_FLAG_NOLOCK) == 0) {
 		base = event_base_new_with_config(conf);
 	}
 	if (conf != NULL) {
@@ -289,8 +293,9 @@ void loop_turn(struct loop *loop, bool block)
 	bool waits = block && loop->marked == 0 && loop->bin_count == 0 && !loop->stopped;
 
 	loop->now->known = false;
+	/* EVLOOP_NONBLOCK alone would go on until nothing is ready any more. */
 	(void)event_base_loop(loop->base,
-		waits ? EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY : EVLOOP_NONBLOCK);
+		EVLOOP_ONCE | (waits ? EVLOOP_NO_EXIT_ON_EMPTY : EVLOOP_NONBLOCK));
 	wheel_turn(loop);
 	run_flushes(loop);
 	empty_bin(loop);

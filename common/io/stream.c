@@ -985,7 +985,7 @@ void stream_flush(struct stream *s)
 void stream_pause(struct stream *s)
 {
 	s->paused = true;
-	watch_update(s);
+	mark(s); /* the watch changes at the end of the turn, if it still has to */
 }
 
 void stream_resume(struct stream *s)

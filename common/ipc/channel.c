@@ -512,7 +512,7 @@ size_t channel_unsent(const struct channel *c)
 void channel_pause(struct channel *c)
 {
 	c->paused = true;
-	watch_update(c);
+	loop_flush_mark(&c->flush); /* the watch changes then, if it still has to */
 }
 
 void channel_resume(struct channel *c)
