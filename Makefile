@@ -65,7 +65,10 @@ PROGRAM_BINARIES := $(HAVE_SERVICES:%=$(BUILD)/libexec/%) $(if $(filter ctl,$(HA
 
 LDLIBS_master := -lsystemd -lcrypto -levent_core
 LDLIBS_smtpd := -lssl -lcrypto -levent_core
-LDLIBS_cleanup := -lopendkim -llmdb -lcrypto -levent_core
+# libopendkim is linked statically, so that the one call by which it parses a private key can be
+# answered with a key that is parsed already (cleanup/signer.c). What follows it is what it needs.
+LDFLAGS_cleanup := -Wl,--wrap=PEM_read_bio_PrivateKey
+LDLIBS_cleanup := -l:libopendkim.a -l:libdb-5.3.so -l:libbsd.so.0 -lresolv -llmdb -lcrypto -levent_core
 LDLIBS_qmgr := -llmdb -lcrypto -levent_core
 # libunbound brings the whole of libevent along: one copy of it, not two.
 LDLIBS_resolve := -lunbound -levent
@@ -261,6 +264,8 @@ $(if $(filter ctl,$(HAVE)),$(eval $(call program_rules,ctl,$(BUILD)/bin/ekiden))
 # tests/dialog/run_smtpd.c are smtpd's.
 unit_program = $(filter $(PROGRAMS),$(word 3,$(subst /, ,$(1))))
 dialog_program = $(filter $(PROGRAMS),$(patsubst tests/dialog/run_%.c,%,$(1)))
+# A helper says it in its first lines: /* parts-of: cleanup */
+tool_program = $(filter $(PROGRAMS),$(shell sed -n '1,5s|^/\* parts-of: *\([a-z-]*\) \*/$$|\1|p' $(1)))
 
 # source, program
 define test_rules
@@ -273,7 +278,7 @@ $(BUILD)/$(1:.c=): $(BUILD)/obj/$(1:.c=.o) $(if $(2),$(call parts,$(2))) $(SUPPO
 endef
 $(foreach t,$(UNIT_SOURCES),$(eval $(call test_rules,$(t),$(call unit_program,$(t)))))
 $(foreach t,$(DIALOG_SOURCES),$(eval $(call test_rules,$(t),$(call dialog_program,$(t)))))
-$(foreach t,$(TOOL_SOURCES),$(eval $(call test_rules,$(t),)))
+$(foreach t,$(TOOL_SOURCES),$(eval $(call test_rules,$(t),$(call tool_program,$(t)))))
 
 # A fuzz target is linked with objects of its own kind, all of common/ and, when its first lines
 # say /* fuzz-of: smtpd */, that program's parts.
