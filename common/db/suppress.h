@@ -53,7 +53,9 @@ MUST_CHECK enum err suppress_find(struct suppress *s, struct slice address,
 	struct suppress_entry *out);
 void suppress_read_end(struct suppress *s);
 
-/* Writer. Many puts and removals, then one durable commit (fsync). */
+/* Writer. Many puts and removals, then one durable commit (fsync). An entry replaces that of
+ * the same key. After an error other than ERR_NOTFOUND, ERR_SYNTAX (no address) and ERR_TOOBIG
+ * all changes since the last commit are forgotten. */
 MUST_CHECK enum err suppress_put(struct suppress *s, const struct suppress_entry *e);
 /* ERR_NOTFOUND. */
 MUST_CHECK enum err suppress_remove(struct suppress *s, struct slice address);

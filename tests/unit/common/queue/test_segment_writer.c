@@ -21,6 +21,7 @@
 #include "common/base/clock.h"
 #include "common/queue/segment_reader.h"
 #include "common/queue/segment_writer.h"
+#include "tests/support/lib/scratch.h"
 
 /* ---- system calls that fail when told ---- */
 
@@ -94,7 +95,7 @@ int __wrap_renameat2(int from, const char *name, int to, const char *new_name, u
 #define TOLD_MAX 64
 
 static struct {
-	char path[64];
+	struct scratch scratch;
 	int dir;
 	struct segment_writer *w;
 	uint64_t opened[TOLD_MAX];
@@ -129,29 +130,24 @@ static int set_up(void **state)
 	last_failed_fd = -2;
 	syncs_after_failure = 0;
 	memset(&q, 0, sizeof(q));
-	strcpy(q.path, "/tmp/ekiden-segment.XXXXXX");
-	assert_non_null(mkdtemp(q.path));
-	q.dir = open(q.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	assert_true(q.dir >= 0);
+	scratch_make(&q.scratch);
+	q.dir = q.scratch.dir;
 	assert_int_equal(segment_writer_new(q.dir, 7, &events, &q, &q.w), ERR_OK);
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	char command[128];
-
 	(void)state;
 	clock_release();
 	segment_writer_free(&q.w);
-	close(q.dir);
-	snprintf(command, sizeof(command), "rm -rf %s", q.path);
-	return system(command) == 0 ? 0 : -1;
+	scratch_remove(&q.scratch);
+	return 0;
 }
 
 static size_t count_files(const char *prefix, const char *suffix)
 {
-	DIR *d = opendir(q.path);
+	DIR *d = opendir(q.scratch.path);
 	size_t n = 0;
 
 	assert_non_null(d);
@@ -286,7 +282,7 @@ static void what_is_committed_is_found_again(void **state)
 
 	(void)state;
 	assert_false(segment_writer_current(q.w, &current, &end));
-	strcpy(id, segment_writer_next_id(q.w));
+	memcpy(id, segment_writer_next_id(q.w), sizeof(id));
 	add_ok(SLICE("one\r\n"), &want[0], &segment);
 	assert_string_equal(want[0].queue_id, id);
 	add_ok(SLICE(""), &want[1], &segment);
@@ -698,7 +694,7 @@ static void a_big_message_is_a_segment_of_its_own(void **state)
 
 	(void)state;
 	memcpy((void *)(uintptr_t)(all.p + all.n - 6), "tail\r\n", 6);
-	strcpy(id, segment_writer_next_id(q.w));
+	memcpy(id, segment_writer_next_id(q.w), sizeof(id));
 	assert_int_equal(segment_big_begin(q.w, &e, &b), ERR_OK);
 	assert_int_equal(count_files("", ".seg"), 0);
 	for (size_t i = 0; i < 12; i++) {
