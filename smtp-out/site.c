@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "smtp-out/site.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/alloc.h"
+#include "common/base/log.h"
+
+#define BAD_MS 60000
+#define IN_CLEAR_MS 600000
+#define ALIVE_MS 60000
+#define HOLD_MS 5000
+
+static int64_t now_ms(const struct site *s)
+{
+	return loop_now_ms(s->office->loop);
+}
+
+struct site *site_of_restless(struct list *entry)
+{
+	return CONTAINER_OF(entry, struct site, restless);
+}
+
+static void rouse(struct site *s)
+{
+	if (list_is_empty(&s->restless)) {
+		list_append(&s->office->restless, &s->restless);
+	}
+	loop_flush_mark(&s->office->flush);
+}
+
+struct site *site_new(struct office *o, uint64_t id)
+{
+	struct site *s = alloc_zero(1, sizeof(*s));
+
+	s->office = o;
+	s->id = id;
+	list_init(&s->restless);
+	list_init(&s->starved);
+	list_init(&s->jobs);
+	list_init(&s->connections);
+	list_init(&s->idle);
+	return s;
+}
+
+void site_free(struct site **s)
+{
+	struct site *it = *s;
+	struct list *entry;
+
+	if (it == NULL) {
+		return;
+	}
+	*s = NULL;
+	while ((entry = list_first(&it->connections)) != NULL) {
+		connection_drop(CONTAINER_OF(entry, struct connection, slot));
+	}
+	list_remove(&it->restless);
+	list_remove(&it->starved);
+	free(it->servers);
+	free(it);
+}
+
+/* ---- servers ---- */
+
+static struct site_server *server_find(const struct site *s, const struct endpoint *to)
+{
+	for (uint32_t i = 0; i < s->server_count; i++) {
+		if (endpoint_eq(&s->servers[i].to, to)) {
+			return &s->servers[i];
+		}
+	}
+	return NULL;
+}
+
+static bool leads_elsewhere(const struct site *s, const struct connection *c)
+{
+	const struct site_server *server = server_find(s, &c->target.to);
+
+	return server == NULL || server->level != c->target.level;
+}
+
+void site_update(struct site *s, uint32_t max_connections, struct site_server **servers,
+	uint32_t count)
+{
+	struct site_server *list = *servers;
+	struct list *entry;
+	struct list *next;
+
+	*servers = NULL;
+	for (uint32_t i = 0; i < count; i++) {
+		const struct site_server *old = server_find(s, &list[i].to);
+		if (old != NULL) {
+			list[i].bad_until_ms = old->bad_until_ms;
+			list[i].in_clear_until_ms = old->in_clear_until_ms;
+		}
+	}
+	free(s->servers);
+	s->servers = list;
+	s->server_count = count;
+	s->max_connections = max_connections;
+	s->changes++;
+	/* Idle connections to what is no longer asked for, or too many, end. */
+	for (entry = s->idle.next; entry != &s->idle; entry = next) {
+		struct connection *c = CONTAINER_OF(entry, struct connection, idle_here);
+		next = entry->next;
+		if (s->open > s->max_connections || leads_elsewhere(s, c)) {
+			connection_quit(c);
+		}
+	}
+	rouse(s);
+}
+
+/* However an address is dressed: what it leads to in the end. */
+static bool is_forbidden(const struct settings *set, struct endpoint to)
+{
+	static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b};
+	struct endpoint inner = {.family = 4};
+
+	if (set->forbidden == NULL) {
+		return false;
+	}
+	endpoint_unmap(&to);
+	if (cidr_list_has(set->forbidden, &to)) {
+		return true;
+	}
+	if (to.family == 6 && memcmp(to.addr, nat64, sizeof(nat64)) == 0) {
+		memcpy(inner.addr, to.addr + 12, 4);
+		return cidr_list_has(set->forbidden, &inner);
+	}
+	return false;
+}
+
+static bool is_spoken(const struct settings *set, const struct endpoint *to)
+{
+	return to->family == 4 ? set->use_ipv4 : to->family == 6 && set->use_ipv6;
+}
+
+/* The best of those left: not bad lately, then by preference, then by chance. */
+enum site_pick site_pick(struct site *s, struct connection *c)
+{
+	const struct settings *set = s->office->settings;
+	int64_t now = now_ms(s);
+	uint32_t best = 0;
+	uint32_t equals = 0;
+	uint32_t forbidden = 0;
+
+	if (c->changes != s->changes) {
+		c->changes = s->changes;
+		c->tried = 0;
+	}
+	for (uint32_t i = 0; i < s->server_count; i++) {
+		const struct site_server *a = &s->servers[i];
+		const struct site_server *b = &s->servers[best];
+		bool bad = a->bad_until_ms > now;
+		bool best_bad = b->bad_until_ms > now;
+
+		if (is_forbidden(set, a->to)) {
+			forbidden++;
+			continue;
+		}
+		if ((c->tried >> i & 1) != 0 || !is_spoken(set, &a->to)) {
+			continue;
+		}
+		if (equals == 0 || (bad ? best_bad && a->preference < b->preference
+					: best_bad || a->preference < b->preference)) {
+			best = i;
+			equals = 1;
+		} else if (bad == best_bad && a->preference == b->preference) {
+			equals++;
+			if (office_random(s->office, equals) == 0) {
+				best = i;
+			}
+		}
+	}
+	if (equals == 0) {
+		return forbidden > 0 && forbidden == s->server_count ? SITE_FORBIDDEN
+								     : SITE_EXHAUSTED;
+	}
+	c->tried |= UINT64_C(1) << best;
+	c->target.to = s->servers[best].to;
+	memcpy(c->target.host, s->servers[best].host, sizeof(c->target.host));
+	c->target.level = s->servers[best].level;
+	c->target.in_clear = s->servers[best].in_clear_until_ms > now;
+	return SITE_PICKED;
+}
+
+void site_server_failed(struct site *s, const struct target *t, bool in_clear)
+{
+	struct site_server *server = server_find(s, &t->to);
+
+	if (server == NULL) {
+		return;
+	}
+	if (in_clear) {
+		server->in_clear_until_ms = now_ms(s) + IN_CLEAR_MS;
+	} else {
+		server->bad_until_ms = now_ms(s) + BAD_MS;
+	}
+}
+
+/* ---- jobs ---- */
+
+void site_add_job(struct site *s, struct job *j)
+{
+	j->arrived_ms = now_ms(s);
+	list_append(&s->jobs, &j->slot);
+	s->waiting++;
+	rouse(s);
+}
+
+void site_remove_job(struct site *s, struct job *j)
+{
+	list_remove(&j->slot);
+	s->waiting--;
+}
+
+struct job *site_next_job(struct site *s, bool behind)
+{
+	struct list *entry = list_first(&s->jobs);
+	uint32_t most = s->max_connections > 0 ? s->max_connections : 1;
+
+	if (entry == NULL || s->open > most) {
+		return NULL;
+	}
+	/* What waits for a connection that is being made is not put behind a content. */
+	if (behind && s->waiting <= s->open - s->up) {
+		return NULL;
+	}
+	list_remove(entry);
+	s->waiting--;
+	s->running++;
+	return CONTAINER_OF(entry, struct job, slot);
+}
+
+bool site_job_back(struct site *s, struct job *j, bool was_refused)
+{
+	uint32_t most = s->office->settings->address_limit;
+
+	most = s->server_count < most ? s->server_count : most;
+	if (s->office->draining || (was_refused && ++j->tries >= most)) {
+		return false;
+	}
+	list_prepend(&s->jobs, &j->slot);
+	s->waiting++;
+	s->running--;
+	rouse(s);
+	return true;
+}
+
+void site_job_done(struct site *s, struct job *j, const struct connection *c)
+{
+	s->running--;
+	s->office->reports->on_job(s->office->arg, j, c, "", "");
+}
+
+/* ---- connections ---- */
+
+static bool may_open(const struct site *s)
+{
+	uint32_t most = s->max_connections > 0 ? s->max_connections : 1;
+	uint32_t being_made = s->open - s->up;
+	int64_t now = now_ms(s);
+
+	if (s->waiting <= being_made || s->open >= most) {
+		return false;
+	}
+	if (s->up > 0) {
+		return now >= s->hold_until_ms;
+	}
+	/* One scout at a time to a site of which nothing good is known. */
+	return being_made == 0 || now < s->alive_until_ms;
+}
+
+/* Makes room under the limit of all connections; false: wait for somebody to go. */
+static bool find_room(struct site *s)
+{
+	struct office *o = s->office;
+	struct list *entry = list_first(&o->idle);
+
+	if (o->open < o->settings->total_limit) {
+		return true;
+	}
+	if (entry != NULL) {
+		connection_quit(CONTAINER_OF(entry, struct connection, idle_slot));
+	}
+	if (o->open < o->settings->total_limit) {
+		return true;
+	}
+	if (list_is_empty(&s->starved)) {
+		list_append(&o->starved, &s->starved);
+	}
+	return false;
+}
+
+void site_look_for_work(struct site *s)
+{
+	struct list *entry;
+
+	while (s->waiting > 0 && (entry = list_first(&s->idle)) != NULL) {
+		connection_work(CONTAINER_OF(entry, struct connection, idle_here));
+		if (list_first(&s->idle) == entry) {
+			break;
+		}
+	}
+	while (!s->office->draining && may_open(s) && find_room(s)) {
+		connection_new(s->office, s);
+	}
+}
+
+void site_quiet(struct site *s)
+{
+	struct list *entry;
+	struct list *next;
+
+	for (entry = s->idle.next; entry != &s->idle; entry = next) {
+		next = entry->next;
+		connection_quit(CONTAINER_OF(entry, struct connection, idle_here));
+	}
+}
+
+void site_connection_up(struct site *s)
+{
+	s->up++;
+	s->alive_until_ms = now_ms(s) + ALIVE_MS;
+	rouse(s); /* the scout is back: now for the others */
+}
+
+void site_connection_idle(struct site *s, struct connection *c)
+{
+	uint32_t most = s->max_connections > 0 ? s->max_connections : 1;
+
+	c->is_idle = true;
+	list_append(&s->office->idle, &c->idle_slot);
+	list_prepend(&s->idle, &c->idle_here);
+	if (s->open > most || s->office->draining || leads_elsewhere(s, c)) {
+		connection_quit(c);
+	}
+}
+
+void site_connection_busy(struct connection *c)
+{
+	c->is_idle = false;
+	list_remove(&c->idle_slot);
+	list_remove(&c->idle_here);
+}
+
+/* Takes c out of all counts. */
+static void uncount(struct site *s, struct connection *c)
+{
+	struct office *o = s->office;
+	struct list *entry;
+
+	list_remove(&c->slot);
+	s->open--;
+	o->open--;
+	if (c->is_up) {
+		s->up--;
+		s->alive_until_ms = now_ms(s) + ALIVE_MS;
+	}
+	entry = list_first(&o->starved);
+	if (entry != NULL) {
+		list_remove(entry);
+		rouse(CONTAINER_OF(entry, struct site, starved));
+	}
+}
+
+void site_connection_gone(struct site *s, struct connection *c)
+{
+	uncount(s, c);
+	if (s->waiting > 0) {
+		rouse(s);
+	}
+}
+
+static void fail_waiting(struct site *s, const struct grievance *g)
+{
+	struct outcome o = g->outcome;
+	struct list *entry;
+
+	o.flags |= OUTCOME_SITE_DOWN;
+	while ((entry = list_first(&s->jobs)) != NULL) {
+		struct job *j = CONTAINER_OF(entry, struct job, slot);
+		site_remove_job(s, j);
+		job_settle_rest(j, &o);
+		s->office->reports->on_job(s->office->arg, j, NULL, g->host, g->addr);
+	}
+}
+
+void site_round_failed(struct site *s, struct connection *c)
+{
+	struct grievance *g = c->grievance;
+
+	assert(g != NULL && !c->is_up);
+	if (!c->never && g->outcome.kind == VERDICT_NEVER) {
+		g->outcome.kind = VERDICT_LATER;
+	}
+	uncount(s, c);
+	if (s->up > 0) {
+		s->hold_until_ms = now_ms(s) + HOLD_MS;
+	} else {
+		s->alive_until_ms = 0;
+		if (s->open == 0) {
+			fail_waiting(s, g);
+		}
+	}
+	rouse(s);
+}
