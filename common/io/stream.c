@@ -74,7 +74,7 @@ struct stream {
 	bool broken : 1;       /* the fault has been told */
 	bool input_ended : 1;  /* the end has been told */
 	bool paused : 1;
-	bool again : 1; /* offer kept input (and under TLS what OpenSSL holds) */
+	bool again : 1; /* resumed: offer what is kept, and what OpenSSL may hold */
 	bool blocked : 1;
 	bool wants_read : 1;  /* under TLS: output or handshake waits for input */
 	bool wants_write : 1; /* under TLS: input or handshake waits for output */
@@ -581,25 +581,28 @@ static void input_end(struct stream *s, enum stream_end why)
 	}
 }
 
+/* Reads and offers. What is kept is offered even when nothing has come if again is set. */
 static void receive(struct stream *s)
 {
 	bool tls = s->phase == PHASE_TLS;
+	bool again = s->again;
 	enum got got = GOT_ALL;
 	enum stream_end why = STREAM_END_EOF;
 
+	s->again = false;
 	for (int i = 0; i < READS_PER_TURN && got == GOT_ALL && may_receive(s); i++) {
 		size_t kept = kept_to_scratch(s);
 		size_t n = 0;
 		uint8_t *to = s->shared->scratch + kept;
 		size_t room = STREAM_INPUT_MAX - kept;
-		if (room == 0) {
-			fail(s, STREAM_END_ERROR);
-			return;
+		if (room != 0) {
+			got = tls ? read_tls(s, to, room, &n, &why)
+				  : read_clear(s, to, room, &n, &why);
 		}
-		got = tls ? read_tls(s, to, room, &n, &why) : read_clear(s, to, room, &n, &why);
-		if (n != 0) {
+		if (n != 0 || (again && kept != 0)) {
 			offer(s, kept + n);
 		}
+		again = false;
 	}
 	if (got == GOT_END && may_receive(s)) {
 		input_end(s, why);
@@ -608,18 +611,6 @@ static void receive(struct stream *s)
 	} else if (got == GOT_ALL && tls && may_receive(s)) {
 		s->again = true; /* what OpenSSL holds makes no socket readable */
 		mark(s);
-	}
-}
-
-/* After stream_resume() and after a handshake. */
-static void receive_again(struct stream *s)
-{
-	s->again = false;
-	if (buf_len(&s->kept) != 0) {
-		offer(s, kept_to_scratch(s));
-	}
-	if (s->phase == PHASE_TLS && may_receive(s)) {
-		receive(s);
 	}
 }
 
@@ -723,9 +714,8 @@ static void work(struct stream *s, unsigned ready)
 		send_out(s);
 	}
 	tell_drained(s);
-	if (s->again && may_receive(s) && !s->write_failed) {
-		receive_again(s);
-	} else if (may_receive(s) && (either || (ready & LOOP_READ) != 0 || s->write_failed)) {
+	if (may_receive(s) &&
+		(s->again || either || (ready & LOOP_READ) != 0 || s->write_failed)) {
 		receive(s);
 	}
 	tell_fault(s);

@@ -81,7 +81,8 @@ static void read_plainly(struct seen *s, struct slice all)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct channel_handler handler = {.on_frame = on_frame, .on_gone = on_gone};
+	static const struct channel_handler handler = {.on_frame = on_frame,
+		.on_gone = on_gone};
 	static struct loop *loop;
 	struct seen expected = {.digest = 0};
 	struct seen seen = {.digest = 0};

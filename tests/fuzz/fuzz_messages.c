@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The first byte is the type, the rest a body. What decodes is encoded again and must be the same. */
+/* The first byte is the type, the rest a body. What decodes is encoded again and must be the
+ * same. */
 #include <stdlib.h>
 
 #include "common/ipc/messages.h"

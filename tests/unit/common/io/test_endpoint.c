@@ -134,8 +134,8 @@ static void every_truncation_is_refused_or_another_address(void **state)
 	for (size_t n = 0; n < whole.n; n++) {
 		/* Only within the port, and without it, is there a shorter endpoint. */
 		bool good = n == 21 || n >= 23;
-		assert_int_equal(
-			endpoint_parse(slice_head(whole, n), 25, &e), good ? ERR_OK : ERR_SYNTAX);
+		assert_int_equal(endpoint_parse(slice_head(whole, n), 25, &e),
+			good ? ERR_OK : ERR_SYNTAX);
 	}
 }
 
@@ -176,7 +176,8 @@ static void unmaps_only_mapped_addresses(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
 		struct endpoint e;
 		char s[ENDPOINT_TEXT_MAX];
-		assert_int_equal(endpoint_parse_addr(slice_from_cstr(pairs[i][0]), 1, &e), ERR_OK);
+		assert_int_equal(endpoint_parse_addr(slice_from_cstr(pairs[i][0]), 1, &e),
+			ERR_OK);
 		endpoint_unmap(&e);
 		endpoint_format_addr(&e, s);
 		assert_string_equal(s, pairs[i][1]);

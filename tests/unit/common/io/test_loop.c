@@ -338,8 +338,8 @@ static void advance(int64_t ms)
 
 static void a_deadline_comes_within_a_second_and_never_early(void **state)
 {
-	static const int64_t delays_ms[] = {
-		1, 500, 999, 1000, 1001, 30000, 300000, 511000, 512000, 513000, 3600000};
+	static const int64_t delays_ms[] = {1, 500, 999, 1000, 1001, 30000, 300000, 511000,
+		512000, 513000, 3600000};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(delays_ms); i++) {

@@ -127,8 +127,10 @@ static void on_gone(void *arg, enum err why)
 	}
 }
 
-static const struct channel_handler handler = {
-	.on_frame = on_frame, .on_batch = on_batch, .on_writable = on_writable, .on_gone = on_gone};
+static const struct channel_handler handler = {.on_frame = on_frame,
+	.on_batch = on_batch,
+	.on_writable = on_writable,
+	.on_gone = on_gone};
 static const struct channel_handler bare_handler = {.on_frame = on_frame, .on_gone = on_gone};
 
 static int set_up(void **state)
@@ -458,7 +460,8 @@ static void hostile_frames_end_the_channel(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct side b = {0};
 		int raw = open_raw(&b);
-		assert_int_equal(fd_write_all(raw, slice_make(cases[i].bytes, cases[i].n)), ERR_OK);
+		assert_int_equal(fd_write_all(raw, slice_make(cases[i].bytes, cases[i].n)),
+			ERR_OK);
 		while (b.gones == 0) {
 			loop_turn(loop, true);
 		}

@@ -129,8 +129,8 @@ static void refuses_every_truncation_and_every_byte_left_over(void **state)
 		assert_int_equal(msg_##name##_encode(&in, &b), ERR_OK);                        \
 		struct slice whole = buf_view(&b);                                             \
 		for (size_t n = 0; n < whole.n; n++) {                                         \
-			assert_int_equal(                                                      \
-				msg_##name##_decode(slice_head(whole, n), &out), ERR_PROTO);   \
+			assert_int_equal(msg_##name##_decode(slice_head(whole, n), &out),      \
+				ERR_PROTO);                                                    \
 		}                                                                              \
 		assert_memory_equal(&out, &untouched, sizeof(out));                            \
 		assert_int_equal(buf_append_byte(&b, 0), ERR_OK);                              \
@@ -193,8 +193,8 @@ static void refuses_lengths_that_wrap_around(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
 		uint8_t body[64] = {0};
 		memcpy(body + 8, lengths[i], 4);
-		assert_int_equal(
-			msg_tx_rcpt_decode(slice_make(body, sizeof(body)), &out), ERR_PROTO);
+		assert_int_equal(msg_tx_rcpt_decode(slice_make(body, sizeof(body)), &out),
+			ERR_PROTO);
 	}
 }
 
