@@ -71,7 +71,7 @@ LDFLAGS_cleanup := -Wl,--wrap=PEM_read_bio_PrivateKey
 LDLIBS_cleanup := -l:libopendkim.a -l:libdb-5.3.so -l:libbsd.so.0 -lresolv -llmdb -lcrypto -levent_core
 LDLIBS_qmgr := -llmdb -lcrypto -levent_core
 # libunbound brings the whole of libevent along: one copy of it, not two.
-LDLIBS_resolve := -lunbound -levent
+LDLIBS_resolve := -lunbound -levent -lidn2
 LDLIBS_smtp-out := -lssl -lcrypto -levent_core
 LDLIBS_bounce := -llmdb -lcrypto -levent_core
 LDLIBS_ctl := -llmdb -lcrypto -levent_core
