@@ -30,7 +30,7 @@
 	P(compatibility_level, STR, "3.6", "", SEES_MASTER, "accepted for Postfix's sake; the defaults here do not depend on it") \
 	P(myhostname, STR, "", "", SEES_ALL, "name of this host: greeting, EHLO, Received, Message-ID; default: the system's, completed by mydomain") \
 	P(mydomain, STR, "", "", SEES_ALL, "myhostname without its first label") \
-	P(myorigin, STR, "$myhostname", "", SEES_CLEANUP | SEES_BOUNCE, "domain for addresses without one; a path means the first line of that file") \
+	P(myorigin, STR, "$myhostname", "", SEES_SMTPD | SEES_CLEANUP | SEES_BOUNCE, "domain for addresses without one; a path means the first line of that file") \
 	P(mydestination, LIST, "", "", SEES_SMTPD | SEES_QMGR, "domains delivered here: a relay has none") \
 	P(mail_name, STR, "Ekiden", "", SEES_SMTPD | SEES_CLEANUP | SEES_BOUNCE, "product name in greeting and Received") \
 	P(mail_version, STR, "0.1.0", "", SEES_ALL, "version, for $mail_version") \
@@ -47,7 +47,7 @@
 	/* the SMTP server */ \
 	P(smtpd_banner, STR, "$myhostname ESMTP $mail_name", "", SEES_SMTPD, "greeting behind 220") \
 	P(smtpd_relay_restrictions, LIST, "permit_mynetworks, reject_unauth_destination", "", SEES_SMTPD, "who may relay: permit_mynetworks, permit, reject, defer, reject_unauth_destination, defer_unauth_destination") \
-	P(smtpd_helo_required, BOOL, "no", "", SEES_SMTPD, "MAIL needs HELO or EHLO before") \
+	P(smtpd_helo_required, BOOL, "yes", "", SEES_SMTPD, "MAIL needs HELO or EHLO before") \
 	P(smtpd_forbid_bare_newline, ENUM, "normalize", "yes|no|normalize|reject", SEES_SMTPD, "what a lone CR or LF in content earns: reject (550 and close), normalize (becomes CR LF); yes is normalize") \
 	P(smtpd_forbid_unauth_pipelining, BOOL, "yes", "", SEES_SMTPD, "clients that talk before their turn are dropped") \
 	P(smtpd_discard_ehlo_keywords, LIST, "", "", SEES_SMTPD, "EHLO keywords not offered") \
