@@ -17,14 +17,9 @@ static enum err find_file(const void *arg, struct slice name, struct slice *cont
 static enum err read_keys(const struct conf *c, struct buf *why, struct dkim_keys **out)
 {
 	struct dkim_key_files files = {.find = find_file, .arg = c};
-	struct slice spec = conf_text(c, CONF_dkim_keys);
-	struct slice content = SLICE_EMPTY;
 	struct table *table = NULL;
+	enum err e = table_from_conf(c, CONF_dkim_keys, why, &table);
 
-	if (spec.n > 0 && conf_file(c, spec, &content) != ERR_OK) {
-		content = SLICE_EMPTY; /* an inline table has none; others say so themselves */
-	}
-	enum err e = table_parse(spec, content, why, &table);
 	if (e != ERR_OK) {
 		return e;
 	}

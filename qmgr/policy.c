@@ -145,8 +145,6 @@ static enum err check_transports(const struct table *t, struct buf *why)
 enum err policy_new(const struct conf *c, struct buf *why, struct policy **out)
 {
 	struct policy *p = alloc_zero(1, sizeof(*p));
-	struct slice spec = conf_text(c, CONF_transport_maps);
-	struct slice content = SLICE_EMPTY;
 	struct slice relayhost = slice_trim(conf_text(c, CONF_relayhost));
 	enum err e;
 
@@ -173,10 +171,7 @@ enum err policy_new(const struct conf *c, struct buf *why, struct policy **out)
 			goto out;
 		}
 	}
-	if (conf_file(c, spec, &content) != ERR_OK) {
-		content = SLICE_EMPTY; /* inline: and empty tables have no file */
-	}
-	e = table_parse(spec, content, why, &p->transports);
+	e = table_from_conf(c, CONF_transport_maps, why, &p->transports);
 	if (e != ERR_OK) {
 		goto out;
 	}
@@ -237,7 +232,7 @@ void policy_route(const struct policy *p, struct slice address, struct nexthop *
 
 	if (table_count(p->transports) > 0 &&
 		(table_find(p->transports, address, &value) ||
-			table_find_domain(p->transports, domain, true, &value))) {
+			table_find_domain(p->transports, domain, false, &value))) {
 		route_by_transport(value, domain, out);
 		return;
 	}

@@ -36,6 +36,12 @@ static void begin_value(struct json *j)
 	j->need_comma = true;
 }
 
+void json_raw(struct json *j, struct slice value)
+{
+	begin_value(j);
+	put(j, value);
+}
+
 void json_object(struct json *j)
 {
 	begin_value(j);

@@ -36,6 +36,8 @@ void json_i64(struct json *j, int64_t n);
 void json_u64(struct json *j, uint64_t n);
 void json_bool(struct json *j, bool b);
 void json_null(struct json *j);
+/* A whole value that is JSON already. */
+void json_raw(struct json *j, struct slice value);
 /* Microseconds since 1970 as "2026-01-02T03:04:05.678901Z". */
 void json_time_us(struct json *j, int64_t us);
 

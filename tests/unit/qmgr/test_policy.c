@@ -104,12 +104,17 @@ static void prefers_the_table_then_relayhost_then_the_domain(void **state)
 						 "direct.example smtp:\n"
 						 "dead.example error:5.1.2 no such domain\n"
 						 "void.example discard:\n"
-						 "later.example retry:4.0.0 come back\n");
+						 "later.example retry:4.0.0 come back\n"
+						 ".sub.example smtp:[10.0.0.3]\n");
 
 	(void)state;
 	assert_non_null(p);
 	expect(p, "who@example.com", NEXTHOP_HOST, "[10.0.0.1]:2525");
 	expect(p, "else@EXAMPLE.com", NEXTHOP_HOST, "[10.0.0.2]:25");
+	/* As in transport(5): a parent counts only with a dot in front. */
+	expect(p, "a@other.example.com", NEXTHOP_HOST, "[smart.example]:587");
+	expect(p, "a@deep.below.sub.example", NEXTHOP_HOST, "[10.0.0.3]:25");
+	expect(p, "a@sub.example", NEXTHOP_HOST, "[smart.example]:587");
 	expect(p, "a@direct.example", NEXTHOP_MX, "direct.example:25");
 	expect(p, "a@dead.example", NEXTHOP_ERROR, "5.1.2 no such domain");
 	expect(p, "a@void.example", NEXTHOP_DISCARD, "");
