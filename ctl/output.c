@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "common/base/alloc.h"
+#include "common/base/limits.h"
+#include "ctl/command.h"
+#include "ctl/output.h"
+
+/* Length of the character at s, or 0 when it is none that may be shown. */
+static size_t shown_length(struct slice s)
+{
+	uint8_t c = s.p[0];
+	size_t n = c < 0x80                ? 1
+		   : c >= 0xc2 && c < 0xe0 ? 2
+		   : c >= 0xe0 && c < 0xf0 ? 3
+		   : c >= 0xf0 && c < 0xf5 ? 4
+					   : 0;
+
+	if (n == 0 || n > s.n || c < 0x20 || c == 0x7f) {
+		return 0;
+	}
+	for (size_t i = 1; i < n; i++) {
+		if ((s.p[i] & 0xc0) != 0x80) {
+			return 0;
+		}
+	}
+	/* U+0080 to U+009F are controls, too; over-long and surrogate forms are no characters.
+	 */
+	if ((n == 2 && c == 0xc2 && s.p[1] < 0xa0) || (n == 3 && c == 0xe0 && s.p[1] < 0xa0) ||
+		(n == 3 && c == 0xed && s.p[1] >= 0xa0) ||
+		(n == 4 && c == 0xf0 && s.p[1] < 0x90) ||
+		(n == 4 && c == 0xf4 && s.p[1] >= 0x90)) {
+		return 0;
+	}
+	return n;
+}
+
+void out_clean(struct slice s, struct buf *to)
+{
+	while (s.n != 0) {
+		size_t n = shown_length(s);
+		struct slice piece = n == 0 ? SLICE("?") : slice_head(s, n);
+		if (buf_append(to, piece) != ERR_OK) {
+			return;
+		}
+		s = slice_skip(s, n == 0 ? 1 : n);
+	}
+}
+
+void out_text(struct slice s)
+{
+	struct buf clean;
+
+	buf_init(&clean, s.n);
+	out_clean(s, &clean);
+	(void)fwrite(buf_view(&clean).p, 1, buf_len(&clean), stdout);
+	buf_clear(&clean);
+}
+
+void out_printf(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	(void)vprintf(format, args);
+	va_end(args);
+}
+
+void out_json_line(const struct json *j)
+{
+	struct slice s = buf_view(j->to);
+
+	if (json_end(j) == ERR_OK) {
+		(void)fwrite(s.p, 1, s.n, stdout);
+		(void)putchar('\n');
+	}
+}
+
+bool out_is_broken(void)
+{
+	return ferror(stdout) != 0;
+}
+
+int out_end(int status)
+{
+	if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+		return status == EX_OK ? fail(EX_IOERR, "the output could not be written")
+				       : status;
+	}
+	return status;
+}
+
+void out_format_bytes(uint64_t n, char to[OUT_SHORT_MAX])
+{
+	static const char units[] = "KMGTPE";
+	unsigned u = 0;
+	uint64_t tenths;
+
+	if (n < 1024) {
+		(void)snprintf(to, OUT_SHORT_MAX, "%" PRIu64, n);
+		return;
+	}
+	while (n >= UINT64_C(1024) * 1024 && u < 5) {
+		n /= 1024;
+		u++;
+	}
+	tenths = n * 10 / 1024;
+	if (tenths < 100) {
+		(void)snprintf(to, OUT_SHORT_MAX, "%" PRIu64 ".%" PRIu64 "%c", tenths / 10,
+			tenths % 10, units[u]);
+	} else {
+		(void)snprintf(to, OUT_SHORT_MAX, "%" PRIu64 "%c", tenths / 10, units[u]);
+	}
+}
+
+void out_format_age(int64_t seconds, char to[OUT_SHORT_MAX])
+{
+	const char *sign = seconds < 0 ? "-" : "";
+	uint64_t s = seconds < 0 ? 0 - (uint64_t)seconds : (uint64_t)seconds;
+
+	if (s < 60) {
+		(void)snprintf(to, OUT_SHORT_MAX, "%s%" PRIu64 "s", sign, s);
+	} else if (s < 3600) {
+		(void)snprintf(to, OUT_SHORT_MAX, "%s%" PRIu64 "m", sign, s / 60);
+	} else if (s < 86400) {
+		(void)snprintf(to, OUT_SHORT_MAX, "%s%" PRIu64 "h%02" PRIu64 "m", sign,
+			s / 3600, s % 3600 / 60);
+	} else {
+		(void)snprintf(to, OUT_SHORT_MAX, "%s%" PRIu64 "d%02" PRIu64 "h", sign,
+			s / 86400, s % 86400 / 3600);
+	}
+}
+
+/* ---- columns ---- */
+
+void columns_init(struct columns *c, size_t width)
+{
+	*c = (struct columns){.width = width < COLUMNS_MAX ? width : COLUMNS_MAX};
+}
+
+void columns_add(struct columns *c, struct slice cell)
+{
+	struct buf clean;
+
+	buf_init(&clean, cell.n + 1);
+	out_clean(cell, &clean);
+	char *text = alloc_zero(buf_len(&clean) + 1, 1);
+	if (buf_len(&clean) != 0) {
+		memcpy(text, buf_view(&clean).p, buf_len(&clean));
+	}
+	buf_clear(&clean);
+	c->cells = alloc_resize(c->cells, c->count + 1, sizeof(*c->cells));
+	c->cells[c->count++] = text;
+}
+
+void columns_printf(struct columns *c, const char *format, ...)
+{
+	char text[LIMIT_TEXT];
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	columns_add(c, slice_from_cstr(text));
+}
+
+/* Characters, not bytes. */
+static size_t text_width(const char *text)
+{
+	size_t n = 0;
+
+	for (; *text != '\0'; text++) {
+		n += ((unsigned char)*text & 0xc0) != 0x80;
+	}
+	return n;
+}
+
+void columns_print(const struct columns *c)
+{
+	size_t widths[COLUMNS_MAX] = {0};
+
+	for (size_t i = 0; i < c->count; i++) {
+		size_t n = text_width(c->cells[i]);
+		if (n > widths[i % c->width]) {
+			widths[i % c->width] = n;
+		}
+	}
+	for (size_t i = 0; i < c->count; i++) {
+		bool is_last = i % c->width == c->width - 1 || i + 1 == c->count;
+		(void)fputs(c->cells[i], stdout);
+		if (is_last) {
+			(void)putchar('\n');
+			continue;
+		}
+		size_t pad = widths[i % c->width] - text_width(c->cells[i]) + 2;
+		(void)printf("%*s", (int)pad, "");
+	}
+}
+
+void columns_clear(struct columns *c)
+{
+	for (size_t i = 0; i < c->count; i++) {
+		free(c->cells[i]);
+	}
+	ALLOC_FREE(c->cells);
+	c->count = 0;
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of the relay: start, start-fg, stop, reload, status. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/str.h"
+#include "common/io/fd.h"
+#include "ctl/client.h"
+#include "ctl/command.h"
+#include "ctl/jsonview.h"
+#include "ctl/output.h"
+
+#define READY_VARIABLE "EKIDEN_READY_FD"
+#define START_PATIENCE_MS 120000
+#define STOP_PATIENCE_MS 600000
+
+/* The programs are found from where the command itself is: PREFIX/bin beside PREFIX/libexec. */
+static bool find_master(char to[PATH_MAX])
+{
+	static const char *const places[] = {"../libexec/ekiden/master", "../libexec/master"};
+	char self[PATH_MAX];
+
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n <= 0) {
+		return false;
+	}
+	struct slice dir = slice_make(self, (size_t)n);
+	dir = slice_head(dir, slice_find_last(dir, '/'));
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		if (str_format(to, PATH_MAX, "%.*s/%s", SLICE_ARG(dir), places[i]) == ERR_OK &&
+			access(to, X_OK) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* In the child: becomes master, with nothing of ours but the pipe. */
+static void become_master(const char *master, const char *dir, int ready_fd)
+{
+	char number[16];
+	int null = open("/dev/null", O_RDWR | O_NOCTTY);
+
+	(void)setsid();
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ||
+		fcntl(ready_fd, F_SETFD, 0) != 0 ||
+		str_format(number, sizeof(number), "%d", ready_fd) != ERR_OK ||
+		setenv(READY_VARIABLE, number, 1) != 0) {
+		_exit(EX_OSERR);
+	}
+	if (null > 2) {
+		(void)close(null);
+	}
+	(void)signal(SIGPIPE, SIG_DFL);
+	(void)execl(master, "master", "-c", dir, (char *)NULL);
+	_exit(EX_OSERR);
+}
+
+/* Reads the pipe until master says something whole, closes it, or takes too long. */
+static size_t hear(int fd, char *to, size_t size, bool *is_late)
+{
+	int64_t until = clock_mono_ms() + START_PATIENCE_MS;
+	size_t used = 0;
+
+	*is_late = false;
+	while (used < size - 1 && memchr(to, '\n', used) == NULL) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		int64_t left = until - clock_mono_ms();
+		if (left <= 0) {
+			*is_late = true;
+			break;
+		}
+		if (poll(&p, 1, (int)left) <= 0) {
+			continue;
+		}
+		ssize_t n = read(fd, to + used, size - 1 - used);
+		if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) {
+			break;
+		}
+		used += n > 0 ? (size_t)n : 0;
+	}
+	to[used] = '\0';
+	return used;
+}
+
+static int judge_start(const struct command *c, pid_t pid, struct slice said, bool is_late)
+{
+	int state = 0;
+	struct slice line = slice_trim(slice_head(said, slice_find(said, '\n')));
+
+	if (slice_eq(line, SLICE("READY"))) {
+		return EX_OK;
+	}
+	if (slice_starts(line, SLICE("FAILED"))) {
+		char text[LIMIT_TEXT];
+		str_printable(text, sizeof(text), slice_trim(slice_skip(line, 6)));
+		return fail(EX_UNAVAILABLE, "the relay did not start: %s", text);
+	}
+	if (is_late) {
+		return fail(EX_TEMPFAIL,
+			"the relay does not accept mail after %d seconds; it is still starting",
+			START_PATIENCE_MS / 1000);
+	}
+	if (waitpid(pid, &state, 0) == pid && WIFEXITED(state)) {
+		return fail(EX_UNAVAILABLE,
+			"the relay did not start: master ended with status %d; see its log (ekiden -c %s "
+			"conf maillog_file)",
+			WEXITSTATUS(state), c->dir);
+	}
+	return fail(EX_UNAVAILABLE, "the relay did not start: master died; see its log");
+}
+
+/* Checks what is checked before anything is started. */
+static int prepare(struct command *c, char master[PATH_MAX])
+{
+	struct conf_source s;
+
+	if (!args_take(c, NULL, 0)) {
+		return EX_USAGE;
+	}
+	if (c->count != 0) {
+		return usage_error("\"%s\": no operands are taken here", c->args[0]);
+	}
+	bool is_good = check_configuration(c, &s, false);
+	conf_source_clear(&s);
+	if (!is_good) {
+		return fail(EX_CONFIG, "the configuration has errors; nothing was started");
+	}
+	if (!find_master(master)) {
+		return fail(EX_OSFILE, "the program master is not where it should be: "
+				       "../libexec/ekiden beside the folder of this command");
+	}
+	return EX_OK;
+}
+
+int verb_start(struct command *c)
+{
+	char master[PATH_MAX];
+	char said[LIMIT_TEXT];
+	int pipe_fds[2];
+	bool is_late;
+
+	int status = prepare(c, master);
+	if (status != EX_OK) {
+		return status;
+	}
+	if (pipe2(pipe_fds, O_CLOEXEC) != 0) {
+		return fail(EX_OSERR, "no pipe: %s", strerrordesc_np(errno));
+	}
+	(void)fflush(NULL);
+	pid_t pid = fork();
+	if (pid < 0) {
+		status = fail(EX_OSERR, "no process: %s", strerrordesc_np(errno));
+		fd_close(&pipe_fds[0]);
+		fd_close(&pipe_fds[1]);
+		return status;
+	}
+	if (pid == 0) {
+		become_master(master, c->dir, pipe_fds[1]);
+	}
+	fd_close(&pipe_fds[1]);
+	size_t n = hear(pipe_fds[0], said, sizeof(said), &is_late);
+	fd_close(&pipe_fds[0]);
+	return judge_start(c, pid, slice_make(said, n), is_late);
+}
+
+int verb_start_fg(struct command *c)
+{
+	char master[PATH_MAX];
+
+	int status = prepare(c, master);
+	if (status != EX_OK) {
+		return status;
+	}
+	(void)fflush(NULL);
+	(void)signal(SIGPIPE, SIG_DFL);
+	(void)execl(master, "master", "-c", c->dir, "-f", (char *)NULL);
+	return fail(EX_OSERR, "%s: %s", master, strerrordesc_np(errno));
+}
+
+int verb_stop(struct command *c)
+{
+	struct places places;
+	struct client *client = NULL;
+	struct client_answer answer;
+	char name[LIMIT_NAME + 1];
+	int status = EX_OK;
+
+	if (!args_take(c, NULL, 0)) {
+		return EX_USAGE;
+	}
+	if (c->count != 0) {
+		return usage_error("stop takes no operands");
+	}
+	if (!places_find(c, &places)) {
+		return EX_CONFIG;
+	}
+	operator_name(name, sizeof(name));
+	const struct msg_ctl_ask ask = {.verb = CTL_STOP,
+		.operator_name = slice_from_cstr(name)};
+	enum err e = client_open(places.queue_directory, "master.sock", &client);
+	if (e != ERR_OK) {
+		status = client_absent(places.queue_directory, e);
+		goto out;
+	}
+	e = client_ask(client, &ask, NULL, NULL, STOP_PATIENCE_MS, &answer);
+	if (e == ERR_OK && answer.exit_code != EX_OK) {
+		status = fail((int)answer.exit_code, "%s", answer.text);
+	} else if (e == ERR_OK) {
+		/* It answers when it begins to stop or when it has; it is gone when the socket
+		 * closes. */
+		e = client_wait_closed(client, STOP_PATIENCE_MS);
+	} else if (e == ERR_CLOSED) {
+		e = ERR_OK; /* gone is what was asked for */
+	}
+	if (status == EX_OK && e != ERR_OK) {
+		status = fail(EX_TEMPFAIL, "the relay has not stopped yet");
+	}
+out:
+	client_close(&client);
+	places_clear(&places);
+	return status;
+}
+
+int verb_reload(struct command *c)
+{
+	struct conf_source s;
+
+	if (!args_take(c, NULL, 0)) {
+		return EX_USAGE;
+	}
+	if (c->count != 0) {
+		return usage_error("reload takes no operands");
+	}
+	bool is_good = check_configuration(c, &s, false);
+	conf_source_clear(&s);
+	if (!is_good) {
+		return fail(EX_CONFIG,
+			"the configuration has errors; the old one stays in force");
+	}
+	return client_order(c, "master.sock", CTL_RELOAD, "", "", NULL, NULL, NULL);
+}
+
+/* ---- status ---- */
+
+/* An object or array of objects, indented; scalars as "name value". */
+static void show_members(struct slice object, unsigned depth)
+{
+	struct jsonview v = jsonview_open(object);
+	struct jsonview_value value;
+	struct slice name;
+	struct buf text;
+
+	buf_init(&text, OUT_LINE_MAX);
+	while (depth < 8 && jsonview_next(&v, &name, &value)) {
+		bool is_nested = value.kind == JSONVIEW_OBJECT || value.kind == JSONVIEW_ARRAY;
+		if (name.n != 0 || !is_nested) {
+			out_printf("%*s", (int)depth * 2, "");
+			out_text(name);
+		}
+		if (is_nested) {
+			out_printf("%s", name.n == 0 ? "" : "\n");
+			show_members(value.text, name.n == 0 ? depth : depth + 1);
+			continue;
+		}
+		buf_reset(&text);
+		jsonview_plain(&value, &text);
+		out_printf("%s", name.n == 0 ? "" : "  ");
+		out_text(buf_view(&text));
+		out_printf("\n");
+	}
+	buf_clear(&text);
+}
+
+/* A program: one line, its scalars side by side. */
+static void show_line(struct slice object)
+{
+	struct jsonview v = jsonview_open(object);
+	struct jsonview_value value;
+	struct slice name;
+	struct buf text;
+	bool is_first = true;
+
+	buf_init(&text, OUT_LINE_MAX);
+	while (jsonview_next(&v, &name, &value)) {
+		if (value.kind == JSONVIEW_OBJECT || value.kind == JSONVIEW_ARRAY) {
+			continue;
+		}
+		buf_reset(&text);
+		jsonview_plain(&value, &text);
+		out_printf("%s", is_first ? "" : "  ");
+		out_text(name);
+		out_printf(" ");
+		out_text(buf_view(&text));
+		is_first = false;
+	}
+	out_printf("%s", is_first ? "" : "\n");
+	v = jsonview_open(object);
+	while (jsonview_next(&v, &name, &value)) {
+		if (value.kind == JSONVIEW_OBJECT || value.kind == JSONVIEW_ARRAY) {
+			out_printf("  ");
+			out_text(name);
+			out_printf("\n");
+			show_members(value.text, 2);
+		}
+	}
+	buf_clear(&text);
+}
+
+static void on_status_line(void *arg, struct slice json)
+{
+	const struct command *c = arg;
+
+	if (c->json) {
+		(void)fwrite(json.p, 1, json.n, stdout);
+		(void)putchar('\n');
+	} else {
+		show_line(json);
+	}
+}
+
+int verb_status(struct command *c)
+{
+	if (!args_take(c, NULL, 0)) {
+		return EX_USAGE;
+	}
+	if (c->count != 0) {
+		return usage_error("status takes no operands");
+	}
+	int status =
+		client_order(c, "master.sock", CTL_STATUS, "", "", on_status_line, c, NULL);
+	if (status == EX_UNAVAILABLE && c->json) {
+		out_printf("{\"running\":false}\n");
+	}
+	return status;
+}
