@@ -112,7 +112,7 @@ endif
 
 # ---- goals --------------------------------------------------------------------------------------
 
-.PHONY: all programs tests setup run demo check check-unit lint format sanitize fuzz bench install \
+.PHONY: all programs tests setup users run demo check check-unit lint format sanitize fuzz bench install \
 	clean unit-binaries fuzz-binaries FORCE
 
 all: programs
@@ -132,6 +132,11 @@ TEST_ENV = EKIDEN_BUILD='$(abspath $(BUILD))' EKIDEN_SAN='$(SAN)' \
 
 setup:
 	@tests/setup $(if $(filter run demo,$(MAKECMDGOALS)),build,all)
+	@etc/make-users
+
+# The users of the programs; does nothing when not root.
+users:
+	@etc/make-users
 
 # The programs are built by a second make because `setup' has to be done before the compiler
 # is looked for, whatever -j says.
@@ -200,6 +205,15 @@ install: all
 		$(INSTALL) -d -m 755 "$(DESTDIR)$(mandir)/man$${f##*.}" && \
 		$(INSTALL) -m 644 "$$f" "$(DESTDIR)$(mandir)/man$${f##*.}/" || exit 1; done
 	@$(INSTALL) -m 644 LICENSE README.md '$(DESTDIR)$(docdir)'
+	@umask 022; $(INSTALL) -d -m 755 '$(DESTDIR)$(prefix)/lib/systemd/system' \
+		'$(DESTDIR)$(prefix)/lib/sysusers.d' '$(DESTDIR)$(prefix)/lib/tmpfiles.d'
+	@$(INSTALL) -m 644 etc/sysusers.d/ekiden.conf '$(DESTDIR)$(prefix)/lib/sysusers.d/'
+	@$(INSTALL) -m 644 etc/tmpfiles.d/ekiden.conf '$(DESTDIR)$(prefix)/lib/tmpfiles.d/'
+	@sed -e 's|@bindir@|$(bindir)|g' -e 's|@libexecdir@|$(libexecdir)|g' \
+		-e 's|@sysconfdir@|$(sysconfdir)/ekiden|g' -e 's|@docdir@|$(docdir)|g' \
+		etc/systemd/ekiden.service.in >'$(BUILD)/gen/ekiden.service'
+	@$(INSTALL) -m 644 '$(BUILD)/gen/ekiden.service' '$(DESTDIR)$(prefix)/lib/systemd/system/'
+	@[ -n '$(DESTDIR)' ] || etc/make-users
 
 # ---- rules -----------------------------------------------------------------------------------
 
