@@ -25,7 +25,8 @@ struct signing;
 /* Before the jail: the library reads files of the resolver when it starts. */
 MUST_CHECK enum err signer_new(struct signer **out);
 void signer_free(struct signer **s);
-/* "relaxed/simple" and the like: header and body; for signings that begin from now on. */
+/* "relaxed/simple" and the like: header and body; for signings that begin from now on. Ed25519
+ * signs the header relaxed in any case: libopendkim cannot do it otherwise. */
 void signer_set_canonicalization(struct signer *s, struct slice header_and_body);
 /* Tests only: t= of all signatures. */
 void signer_set_time(struct signer *s, uint64_t wall_s);
@@ -33,8 +34,8 @@ void signer_set_time(struct signer *s, uint64_t wall_s);
 /*
  * Begins to sign for a domain. header is one or two blocks of whole fields, in the order of the
  * message. Nothing of the arguments is needed afterwards, nor are the keys. ERR_TOOBIG: more
- * fields than a signature can name. ERR_LIB: it has been logged; the message must not leave
- * unsigned.
+ * fields than a signature can name. ERR_SYNTAX: a field in a form that cannot be signed.
+ * ERR_LIB: it has been logged; the message must not leave unsigned.
  */
 MUST_CHECK enum err signing_begin(struct signer *s, const struct dkim_domain *domain,
 	const struct slice *header, size_t blocks, struct signing **out);

@@ -40,11 +40,11 @@ static struct tx_fate fate_of(enum err e)
 	case ERR_FULL:
 		return (struct tx_fate){452, "4.3.1 Insufficient system storage"};
 	case ERR_TOOBIG:
+	case ERR_SYNTAX:
 		return (struct tx_fate){554,
 			"5.6.0 Message cannot be signed or stored: too complex"};
 	case ERR_OK:
 	case ERR_SYS:
-	case ERR_SYNTAX:
 	case ERR_PROTO:
 	case ERR_CONFIG:
 	case ERR_DENIED:
