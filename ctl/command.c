@@ -268,10 +268,10 @@ void places_clear(struct places *p)
 
 void operator_name(char *to, size_t size)
 {
-	const char *name = getenv("SUDO_USER");
+	const char *name = secure_getenv("SUDO_USER");
 
 	if (name == NULL || name[0] == '\0') {
-		name = getenv("LOGNAME");
+		name = secure_getenv("LOGNAME");
 	}
 	if (name == NULL || name[0] == '\0') {
 		(void)snprintf(to, size, "uid %ld", (long)getuid());
@@ -284,7 +284,7 @@ void operator_name(char *to, size_t size)
 
 static const char *default_dir(void)
 {
-	const char *dir = getenv("MAIL_CONFIG");
+	const char *dir = secure_getenv("MAIL_CONFIG");
 
 	return dir != NULL && dir[0] != '\0' ? dir : PATH_SYSCONFDIR "/ekiden";
 }

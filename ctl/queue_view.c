@@ -9,6 +9,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/num.h"
 #include "common/base/str.h"
@@ -352,8 +353,8 @@ static void unstuff_feed(struct unstuff *u, struct slice s)
 
 static bool feed_range(struct unstuff *u, int fd, uint64_t at, uint64_t length)
 {
-	uint8_t *bytes = malloc(CHUNK_BYTES);
-	bool is_good = bytes != NULL;
+	uint8_t *bytes = alloc_bytes(CHUNK_BYTES);
+	bool is_good = true;
 
 	while (is_good && length != 0 && !u->is_over) {
 		size_t n = length < CHUNK_BYTES ? (size_t)length : CHUNK_BYTES;

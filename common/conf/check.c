@@ -288,7 +288,7 @@ static enum err check_banner(struct conf_value *v, struct buf *why)
 	struct slice text = value_text(v);
 
 	for (size_t i = 0; i < text.n; i++) {
-		if (text.p[i] < 0x20 || text.p[i] > 0x7e) {
+		if ((text.p[i] < 0x20 && text.p[i] != '\t') || text.p[i] > 0x7e) {
 			return refuse(why, text, "printable ASCII text");
 		}
 	}
