@@ -76,8 +76,14 @@ int verb_log(struct command *c);
 int verb_dkim(struct command *c);
 int verb_help(struct command *c);
 
-/* Reads the configuration, tells its problems on standard error (or as JSON when said) and
- * looks into keys and certificates. True: nothing is fatal. The caller clears the source. */
-bool check_configuration(const struct command *c, struct conf_source *s, bool as_json);
+enum check_tell {
+	CHECK_TELL_ALL,   /* every problem, on standard error */
+	CHECK_TELL_FATAL, /* every problem if one is fatal; else only those that master does not
+			     find */
+	CHECK_TELL_JSON   /* all, as one object on standard output */
+};
+/* Reads the configuration, looks into keys and certificates, and tells problems. True: nothing
+ * is fatal. The caller clears the source. */
+bool check_configuration(const struct command *c, struct conf_source *s, enum check_tell tell);
 
 #endif

@@ -129,7 +129,7 @@ static void check_dkim(const struct command *c, struct conf_source *s)
 	buf_clear(&why);
 }
 
-static void tell(const struct conf_problem *p)
+static void tell_problem(const struct conf_problem *p)
 {
 	char place[32] = "";
 
@@ -176,19 +176,23 @@ static void tell_json(const struct conf_source *s)
 	buf_clear(&text);
 }
 
-bool check_configuration(const struct command *c, struct conf_source *s, bool as_json)
+bool check_configuration(const struct command *c, struct conf_source *s, enum check_tell tell)
 {
 	conf_source_read(c->dir, s);
+	size_t first = s->problem_count;
 	if (s->checked != NULL) {
 		check_tls(c, s);
 		check_dkim(c, s);
 	}
-	if (as_json) {
+	if (tell == CHECK_TELL_JSON) {
 		tell_json(s);
-	} else {
-		for (size_t i = 0; i < s->problem_count; i++) {
-			tell(&s->problems[i]);
-		}
+		return !s->has_fatal;
+	}
+	if (tell == CHECK_TELL_ALL || s->has_fatal) {
+		first = 0;
+	}
+	for (size_t i = first; i < s->problem_count; i++) {
+		tell_problem(&s->problems[i]);
 	}
 	return !s->has_fatal;
 }
@@ -203,7 +207,7 @@ int verb_check(struct command *c)
 	if (c->count != 0) {
 		return usage_error("check takes no operands");
 	}
-	bool is_good = check_configuration(c, &s, c->json);
+	bool is_good = check_configuration(c, &s, c->json ? CHECK_TELL_JSON : CHECK_TELL_ALL);
 	size_t count = s.problem_count;
 	conf_source_clear(&s);
 	if (!c->json && is_good) {

@@ -53,7 +53,9 @@ static void become_master(const char *master, const char *dir, int ready_fd)
 	int null = open("/dev/null", O_RDWR | O_NOCTTY);
 
 	(void)setsid();
-	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 ||
+	/* Standard error stays ours until master logs elsewhere: it tells people why it cannot
+	 * start. */
+	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
 		fcntl(ready_fd, F_SETFD, 0) != 0 ||
 		str_format(number, sizeof(number), "%d", ready_fd) != ERR_OK ||
 		setenv(READY_VARIABLE, number, 1) != 0) {
@@ -63,7 +65,7 @@ static void become_master(const char *master, const char *dir, int ready_fd)
 		(void)close(null);
 	}
 	(void)signal(SIGPIPE, SIG_DFL);
-	(void)execl(master, "master", "-c", dir, (char *)NULL);
+	(void)execl(master, "master", "-c", dir, "-b", (char *)NULL);
 	_exit(EX_OSERR);
 }
 
@@ -112,11 +114,12 @@ static int judge_start(const struct command *c, pid_t pid, struct slice said, bo
 			"the relay does not accept mail after %d seconds; it is still starting",
 			START_PATIENCE_MS / 1000);
 	}
+	/* Master has told why. */
 	if (waitpid(pid, &state, 0) == pid && WIFEXITED(state)) {
-		return fail(EX_UNAVAILABLE,
-			"the relay did not start: master ended with status %d; see its log (ekiden -c %s "
-			"conf maillog_file)",
-			WEXITSTATUS(state), c->dir);
+		int status = WEXITSTATUS(state);
+		return fail(status == EX_OK ? EX_UNAVAILABLE : status,
+			"the relay did not start; see its log, too (%s -c %s conf -x maillog_file)",
+			"ekiden", c->dir);
 	}
 	return fail(EX_UNAVAILABLE, "the relay did not start: master died; see its log");
 }
@@ -132,7 +135,7 @@ static int prepare(struct command *c, char master[PATH_MAX])
 	if (c->count != 0) {
 		return usage_error("\"%s\": no operands are taken here", c->args[0]);
 	}
-	bool is_good = check_configuration(c, &s, false);
+	bool is_good = check_configuration(c, &s, CHECK_TELL_FATAL);
 	conf_source_clear(&s);
 	if (!is_good) {
 		return fail(EX_CONFIG, "the configuration has errors; nothing was started");
@@ -185,7 +188,7 @@ int verb_start_fg(struct command *c)
 	}
 	(void)fflush(NULL);
 	(void)signal(SIGPIPE, SIG_DFL);
-	(void)execl(master, "master", "-c", c->dir, "-f", (char *)NULL);
+	(void)execl(master, "master", "-c", c->dir, (char *)NULL);
 	return fail(EX_OSERR, "%s: %s", master, strerrordesc_np(errno));
 }
 
@@ -243,7 +246,7 @@ int verb_reload(struct command *c)
 	if (c->count != 0) {
 		return usage_error("reload takes no operands");
 	}
-	bool is_good = check_configuration(c, &s, false);
+	bool is_good = check_configuration(c, &s, CHECK_TELL_ALL);
 	conf_source_clear(&s);
 	if (!is_good) {
 		return fail(EX_CONFIG,

@@ -126,7 +126,7 @@
 	/* places and processes */ \
 	P(queue_directory, STR, "/var/spool/ekiden", "", SEES_ALL, "queue, journal, control sockets") \
 	P(data_directory, STR, "/var/lib/ekiden", "", SEES_ALL, "suppression list and other lasting data") \
-	P(maillog_file, STR, "", "", SEES_MASTER, "where the programs log; empty: standard error of start-fg, syslog of start") \
+	P(maillog_file, STR, "", "", SEES_MASTER, "where the programs log; empty: standard error of start-fg, ekiden.log in data_directory of start") \
 	P(maillog_file_prefixes, LIST, "/var /dev/stdout /tmp", "", SEES_MASTER, "folders that maillog_file may be in") \
 	P(log_level, ENUM, "info", "error|warn|info|debug", SEES_ALL, "how much the programs log") \
 	P(journal_keep_bytes, BYTES, "1073741824", "", SEES_CLEANUP | SEES_QMGR | SEES_BOUNCE, "most bytes of journal that a program keeps") \
