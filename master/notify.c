@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -40,6 +41,15 @@ void notify_ready(struct notify *n)
 		fd_close(&n->ready_fd);
 	}
 	(void)sd_notifyf(0, "READY=1\nMAINPID=%ld\nSTATUS=Relaying mail.", (long)getpid());
+}
+
+void notify_failed(struct notify *n, const char *why)
+{
+	if (n->ready_fd >= 0) {
+		(void)dprintf(n->ready_fd, "FAILED %s\n", why);
+		fd_close(&n->ready_fd);
+	}
+	(void)sd_notifyf(0, "STATUS=Not started: %s", why);
 }
 
 void notify_reloading(void)

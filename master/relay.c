@@ -44,6 +44,9 @@ void relay_tell(struct relay *r, const char *format, ...)
 	if (r->console_fd >= 0) {
 		(void)dprintf(r->console_fd, "ekiden: %s\n", text);
 	}
+	if (!r->is_ready) {
+		notify_failed(&r->notify, text);
+	}
 	/* Before there is a log, standard error is both. */
 	if (r->console_fd < 0 || r->log_path != NULL) {
 		log_error("event=fatal what=%s", LOG_TEXT(slice_from_cstr(text)));
