@@ -528,6 +528,7 @@ static bool find_libexec(struct relay *r)
 
 	if (n <= 0) {
 		relay_tell(r, "cannot find the programs: /proc is not there");
+		r->exit_status = EX_OSFILE;
 		return false;
 	}
 	r->libexec[n] = '\0';
