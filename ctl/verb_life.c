@@ -107,7 +107,10 @@ static int judge_start(const struct command *c, pid_t pid, struct slice said, bo
 	if (slice_starts(line, SLICE("FAILED"))) {
 		char text[LIMIT_TEXT];
 		str_printable(text, sizeof(text), slice_trim(slice_skip(line, 6)));
-		return fail(EX_UNAVAILABLE, "the relay did not start: %s", text);
+		bool has_status = waitpid(pid, &state, 0) == pid && WIFEXITED(state) &&
+				  WEXITSTATUS(state) != EX_OK;
+		return fail(has_status ? WEXITSTATUS(state) : EX_UNAVAILABLE,
+			"the relay did not start: %s", text);
 	}
 	if (is_late) {
 		return fail(EX_TEMPFAIL,

@@ -41,11 +41,9 @@ void relay_tell(struct relay *r, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	if (r->console_fd >= 0) {
+	/* The command that waits for us tells it by itself. */
+	if (!r->is_ready && !notify_failed(&r->notify, text) && r->console_fd >= 0) {
 		(void)dprintf(r->console_fd, "ekiden: %s\n", text);
-	}
-	if (!r->is_ready) {
-		notify_failed(&r->notify, text);
 	}
 	/* Before there is a log, standard error is both. */
 	if (r->console_fd < 0 || r->log_path != NULL) {
@@ -524,11 +522,11 @@ static void on_ask(void *arg, struct ask *a, const struct msg_ctl_ask *m)
 /* The programs are where this one is. */
 static bool find_libexec(struct relay *r)
 {
+	r->exit_status = EX_OSFILE; /* unless all is found */
 	ssize_t n = readlink("/proc/self/exe", r->libexec, sizeof(r->libexec) - 1);
 
 	if (n <= 0) {
 		relay_tell(r, "cannot find the programs: /proc is not there");
-		r->exit_status = EX_OSFILE;
 		return false;
 	}
 	r->libexec[n] = '\0';
@@ -547,6 +545,7 @@ static bool find_libexec(struct relay *r)
 			return false;
 		}
 	}
+	r->exit_status = EX_OK;
 	return true;
 }
 
