@@ -148,6 +148,15 @@ static void let_start(struct relay *r, struct child *c)
 
 static void plan_restarts(struct relay *r);
 
+/* An operator may want programs back sooner than the ladder has it. */
+static void limit_wait(const struct relay *r, struct child *c)
+{
+	int64_t latest_ms =
+		clock_mono_ms() + conf_time_ms(r->settings->conf, CONF_restart_delay_limit);
+
+	c->again_ms = c->again_ms < latest_ms ? c->again_ms : latest_ms;
+}
+
 static void spawn(struct relay *r, struct child *c)
 {
 	struct birth b = {.loop = r->loop,
@@ -171,6 +180,7 @@ static void spawn(struct relay *r, struct child *c)
 		}
 		c->failures = backoff_failures(c->failures, 0);
 		c->again_ms = clock_mono_ms() + backoff_ms(c->failures) + 1;
+		limit_wait(r, c);
 	}
 }
 
@@ -347,6 +357,7 @@ static void on_death(struct relay *r, struct child *c, int status)
 	bool expected = r->phase == RELAY_STOPPING;
 
 	child_reaped(c, status, clock_mono_ms());
+	limit_wait(r, c);
 	if (expected) {
 		log_info("event=ended program=%s index=%u pid=%ld how=\"%s\"", c->program->name,
 			c->index, pid, c->last_end);
