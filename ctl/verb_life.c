@@ -65,7 +65,7 @@ static void become_master(const char *master, const char *dir, int ready_fd)
 		(void)close(null);
 	}
 	(void)signal(SIGPIPE, SIG_DFL);
-	(void)execl(master, "master", "-c", dir, "-b", (char *)NULL);
+	(void)execl(master, "master", "-c", dir, (char *)NULL);
 	_exit(EX_OSERR);
 }
 
@@ -191,7 +191,7 @@ int verb_start_fg(struct command *c)
 	}
 	(void)fflush(NULL);
 	(void)signal(SIGPIPE, SIG_DFL);
-	(void)execl(master, "master", "-c", c->dir, (char *)NULL);
+	(void)execl(master, "master", "-c", c->dir, "-f", (char *)NULL);
 	return fail(EX_OSERR, "%s: %s", master, strerrordesc_np(errno));
 }
 
