@@ -43,15 +43,13 @@ void notify_ready(struct notify *n)
 	(void)sd_notifyf(0, "READY=1\nMAINPID=%ld\nSTATUS=Relaying mail.", (long)getpid());
 }
 
-bool notify_failed(struct notify *n, const char *why)
+void notify_failed(struct notify *n, const char *why)
 {
-	(void)sd_notifyf(0, "STATUS=Not started: %s", why);
-	if (n->ready_fd < 0) {
-		return false;
+	if (n->ready_fd >= 0) {
+		(void)dprintf(n->ready_fd, "FAILED %s\n", why);
+		fd_close(&n->ready_fd);
 	}
-	(void)dprintf(n->ready_fd, "FAILED %s\n", why);
-	fd_close(&n->ready_fd);
-	return true;
+	(void)sd_notifyf(0, "STATUS=Not started: %s", why);
 }
 
 void notify_reloading(void)

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bounce/pace.h"
+
+#include <stdlib.h>
+
+#include "common/base/alloc.h"
+#include "common/base/limits.h"
+
+struct sender {
+	struct hash_link by_name;
+	unsigned notices;
+	uint8_t name[];
+};
+
+void pace_init(struct pace *p)
+{
+	hash_table_init(&p->senders);
+	p->began_ms = 0;
+}
+
+void pace_clear(struct pace *p)
+{
+	struct hash_link *l;
+
+	while ((l = hash_table_next(&p->senders, NULL)) != NULL) {
+		hash_table_remove(&p->senders, l);
+		free(CONTAINER_OF(l, struct sender, by_name));
+	}
+	hash_table_clear(&p->senders);
+}
+
+bool pace_allows(struct pace *p, struct slice sender, int64_t now_ms)
+{
+	uint8_t name[LIMIT_ADDRESS];
+	struct slice key = slice_make(name, sender.n < sizeof(name) ? sender.n : sizeof(name));
+
+	if (now_ms - p->began_ms >= PACE_PERIOD_MS || now_ms < p->began_ms) {
+		pace_clear(p);
+		p->began_ms = now_ms;
+	}
+	for (size_t i = 0; i < key.n; i++) {
+		name[i] = ascii_lower(sender.p[i]);
+	}
+	struct hash_link *l = hash_table_find(&p->senders, key);
+	if (l == NULL && p->senders.count >= PACE_SENDERS_MAX) {
+		return true;
+	}
+	if (l == NULL) {
+		struct sender *s = alloc_zero(1, sizeof(*s) + key.n);
+		memcpy(s->name, name, key.n);
+		hash_table_insert(&p->senders, &s->by_name, slice_make(s->name, key.n));
+		l = &s->by_name;
+	}
+	struct sender *s = CONTAINER_OF(l, struct sender, by_name);
+	if (s->notices >= PACE_NOTICES_MAX) {
+		return false;
+	}
+	s->notices++;
+	return true;
+}
