@@ -65,7 +65,7 @@ static void become_master(const char *master, const char *dir, int ready_fd)
 		(void)close(null);
 	}
 	(void)signal(SIGPIPE, SIG_DFL);
-	(void)execl(master, "master", "-c", dir, "-b", (char *)NULL);
+	(void)execl(master, "master", "-c", dir, (char *)NULL);
 	_exit(EX_OSERR);
 }
 
@@ -107,7 +107,10 @@ static int judge_start(const struct command *c, pid_t pid, struct slice said, bo
 	if (slice_starts(line, SLICE("FAILED"))) {
 		char text[LIMIT_TEXT];
 		str_printable(text, sizeof(text), slice_trim(slice_skip(line, 6)));
-		return fail(EX_UNAVAILABLE, "the relay did not start: %s", text);
+		bool has_status = waitpid(pid, &state, 0) == pid && WIFEXITED(state) &&
+				  WEXITSTATUS(state) != EX_OK;
+		return fail(has_status ? WEXITSTATUS(state) : EX_UNAVAILABLE,
+			"the relay did not start: %s", text);
 	}
 	if (is_late) {
 		return fail(EX_TEMPFAIL,
@@ -188,7 +191,7 @@ int verb_start_fg(struct command *c)
 	}
 	(void)fflush(NULL);
 	(void)signal(SIGPIPE, SIG_DFL);
-	(void)execl(master, "master", "-c", c->dir, (char *)NULL);
+	(void)execl(master, "master", "-c", c->dir, "-f", (char *)NULL);
 	return fail(EX_OSERR, "%s: %s", master, strerrordesc_np(errno));
 }
 

@@ -43,13 +43,15 @@ void notify_ready(struct notify *n)
 	(void)sd_notifyf(0, "READY=1\nMAINPID=%ld\nSTATUS=Relaying mail.", (long)getpid());
 }
 
-void notify_failed(struct notify *n, const char *why)
+bool notify_failed(struct notify *n, const char *why)
 {
-	if (n->ready_fd >= 0) {
-		(void)dprintf(n->ready_fd, "FAILED %s\n", why);
-		fd_close(&n->ready_fd);
-	}
 	(void)sd_notifyf(0, "STATUS=Not started: %s", why);
+	if (n->ready_fd < 0) {
+		return false;
+	}
+	(void)dprintf(n->ready_fd, "FAILED %s\n", why);
+	fd_close(&n->ready_fd);
+	return true;
 }
 
 void notify_reloading(void)

@@ -18,8 +18,8 @@ struct notify {
 void notify_init(struct notify *n);
 /* Accepts mail. Writes "READY\n" once. */
 void notify_ready(struct notify *n);
-/* Will not. Writes "FAILED why\n" once. */
-void notify_failed(struct notify *n, const char *why);
+/* Will not. Writes "FAILED why\n" once; false: nobody waits. */
+bool notify_failed(struct notify *n, const char *why);
 void notify_reloading(void);
 void notify_reloaded(void);
 void notify_stopping(void);

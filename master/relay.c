@@ -41,11 +41,9 @@ void relay_tell(struct relay *r, const char *format, ...)
 	va_start(args, format);
 	(void)vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	if (r->console_fd >= 0) {
+	/* The command that waits for us tells it by itself. */
+	if (!r->is_ready && !notify_failed(&r->notify, text) && r->console_fd >= 0) {
 		(void)dprintf(r->console_fd, "ekiden: %s\n", text);
-	}
-	if (!r->is_ready) {
-		notify_failed(&r->notify, text);
 	}
 	/* Before there is a log, standard error is both. */
 	if (r->console_fd < 0 || r->log_path != NULL) {
@@ -150,6 +148,15 @@ static void let_start(struct relay *r, struct child *c)
 
 static void plan_restarts(struct relay *r);
 
+/* An operator may want programs back sooner than the ladder has it. */
+static void limit_wait(const struct relay *r, struct child *c)
+{
+	int64_t latest_ms =
+		clock_mono_ms() + conf_time_ms(r->settings->conf, CONF_restart_delay_limit);
+
+	c->again_ms = c->again_ms < latest_ms ? c->again_ms : latest_ms;
+}
+
 static void spawn(struct relay *r, struct child *c)
 {
 	struct birth b = {.loop = r->loop,
@@ -173,6 +180,7 @@ static void spawn(struct relay *r, struct child *c)
 		}
 		c->failures = backoff_failures(c->failures, 0);
 		c->again_ms = clock_mono_ms() + backoff_ms(c->failures) + 1;
+		limit_wait(r, c);
 	}
 }
 
@@ -349,6 +357,7 @@ static void on_death(struct relay *r, struct child *c, int status)
 	bool expected = r->phase == RELAY_STOPPING;
 
 	child_reaped(c, status, clock_mono_ms());
+	limit_wait(r, c);
 	if (expected) {
 		log_info("event=ended program=%s index=%u pid=%ld how=\"%s\"", c->program->name,
 			c->index, pid, c->last_end);
@@ -524,11 +533,11 @@ static void on_ask(void *arg, struct ask *a, const struct msg_ctl_ask *m)
 /* The programs are where this one is. */
 static bool find_libexec(struct relay *r)
 {
+	r->exit_status = EX_OSFILE; /* unless all is found */
 	ssize_t n = readlink("/proc/self/exe", r->libexec, sizeof(r->libexec) - 1);
 
 	if (n <= 0) {
 		relay_tell(r, "cannot find the programs: /proc is not there");
-		r->exit_status = EX_OSFILE;
 		return false;
 	}
 	r->libexec[n] = '\0';
@@ -547,6 +556,7 @@ static bool find_libexec(struct relay *r)
 			return false;
 		}
 	}
+	r->exit_status = EX_OK;
 	return true;
 }
 

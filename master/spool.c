@@ -144,7 +144,8 @@ static enum err base_open(const char *path, const char *param, int *out, struct 
 		fd_close(&fd);
 		return ERR_CONFIG;
 	}
-	/* Root may be given a place that a system user keeps, as Postfix's data_directory is. */
+	/* Root may be given a place that a system user keeps, as Postfix's data_directory is.
+	 */
 	if ((st.st_uid != geteuid() && geteuid() != 0) || (st.st_mode & 022) != 0) {
 		why_add(why,
 			"%s = %s must belong to user %u and be writable by nobody else (it has "

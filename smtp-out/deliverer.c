@@ -160,9 +160,10 @@ static void send_outcomes(struct deliverer *d, const struct job *j, const struct
 			.status_subject = o->status.subject,
 			.status_detail = o->status.detail,
 			.flags = o->flags,
+			.connection = c == NULL ? 0 : c->id,
 			.text = o->text,
-			.host = slice_from_cstr(host),
-			.addr = slice_from_cstr(addr),
+			.host = c == NULL ? slice_from_cstr(host) : SLICE_EMPTY,
+			.addr = c == NULL ? slice_from_cstr(addr) : SLICE_EMPTY,
 		};
 		count(d, o->kind);
 		must(d, msg_outcome_send(d->qmgr, &m), "outcome");

@@ -135,6 +135,7 @@
 	P(cleanup_processes, COUNT, "0", "0..64", SEES_MASTER, "0: one per processor") \
 	P(smtp_processes, COUNT, "0", "0..64", SEES_MASTER, "0: one per processor") \
 	P(default_process_limit, COUNT, "100", "1..1000000", SEES_MASTER, "accepted; processes here are few and event-driven") \
+	P(restart_delay_limit, TIME, "30s", "0s..1h", SEES_MASTER, "longest wait before a program that died again and again is started once more") \
 	P(in_flow_delay, TIME, "1s", "0s..10s", SEES_MASTER, "accepted; intake is slowed by the disk alone")
 /* clang-format on */
 

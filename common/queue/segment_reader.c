@@ -108,6 +108,7 @@ struct scan {
 	const struct segment_info *info;
 	uint64_t size;    /* of the file */
 	uint64_t end;     /* of what is looked at */
+	uint64_t limit;   /* as the caller gave it */
 	bool is_limited;  /* all of it has been announced as durable */
 	bool is_checking; /* payloads are compared in any case */
 };
@@ -338,6 +339,18 @@ static enum err pass_hole(const struct scan *s, uint64_t hole, uint64_t from, ui
 	return ERR_OK;
 }
 
+/* The end, unless the file is shorter than what was announced as durable. */
+static void say_end(const struct scan *s, uint64_t from, uint64_t *at,
+	enum segment_found *found, struct segment_record *out)
+{
+	if (s->is_limited && s->size < s->limit && from < s->limit) {
+		say_damaged(from, s->limit, at, found, out);
+	} else {
+		*at = from;
+		*found = SEGMENT_END;
+	}
+}
+
 static enum err next_of(const struct scan *s, uint64_t from, uint64_t *at,
 	enum segment_found *found, struct segment_record *out, uint64_t *torn)
 {
@@ -346,8 +359,7 @@ static enum err next_of(const struct scan *s, uint64_t from, uint64_t *at,
 	bool is_whole = false;
 
 	if (from >= s->end) {
-		*at = from;
-		*found = SEGMENT_END;
+		say_end(s, from, at, found, out);
 		return ERR_OK;
 	}
 	enum err e = expect_header(s, &from, &is_there, &r);
@@ -359,8 +371,7 @@ static enum err next_of(const struct scan *s, uint64_t from, uint64_t *at,
 	}
 	if (from >= s->end) {
 		/* Only the filling of the last page. */
-		*at = from;
-		*found = SEGMENT_END;
+		say_end(s, from, at, found, out);
 	} else if (!is_there) {
 		return pass_hole(s, from, from + SEGMENT_ALIGN, at, found, out, torn);
 	} else if (is_whole) {
@@ -388,6 +399,7 @@ enum err segment_next(int fd, const struct segment_info *info, uint64_t *at, uin
 		.info = info,
 		.size = (uint64_t)st.st_size,
 		.end = limit < (uint64_t)st.st_size ? limit : (uint64_t)st.st_size,
+		.limit = limit,
 		.is_limited = limit != UINT64_MAX,
 		.is_checking = check_payload,
 	};
@@ -396,10 +408,6 @@ enum err segment_next(int fd, const struct segment_info *info, uint64_t *at, uin
 
 	if (from > UINT64_MAX - SEGMENT_PAGE) {
 		*found = SEGMENT_END;
-	} else if (s.is_limited && s.size < limit &&
-		   num_round_up(from, SEGMENT_ALIGN) >= s.size && from < limit) {
-		/* The file is shorter than what was announced as durable. */
-		say_damaged(from, limit, at, found, out);
 	} else {
 		e = next_of(&s, num_round_up(from, SEGMENT_ALIGN), at, found, out, &torn);
 	}

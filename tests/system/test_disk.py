@@ -69,7 +69,7 @@ class Disk:
 
 def relay_on(disk, sink, **settings):
     relay = Relay(start=False, relayhost='[127.0.0.1]:%d' % sink.port, minimal_backoff_time='1s',
-                  maximal_backoff_time='2s', restart_delay_limit='200ms', **settings)
+                  maximal_backoff_time='2s', restart_delay_limit='1s', **settings)
     relay.queue = relay.settings['queue_directory'] = os.path.join(disk.mnt, 'spool')
     os.makedirs(relay.queue, mode=0o755, exist_ok=True)
     relay.write_conf()

@@ -83,7 +83,7 @@ class Master:
                 os.setresuid(self.user, self.user, self.user)
 
         self.process = subprocess.Popen(
-            [os.path.join(self.libexec, 'master'), '-c', self.etc], stdin=subprocess.DEVNULL,
+            [os.path.join(self.libexec, 'master'), '-c', self.etc, '-b'], stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=open(os.path.join(self.dir, 'stderr'), 'a'),
             env=env, pass_fds=[w], preexec_fn=become, cwd='/', start_new_session=True)
         os.close(w)

@@ -170,7 +170,7 @@ def main():
     with Sink(dot_reply=check) as sink, \
             Relay(relayhost='[127.0.0.1]:%d' % sink.port, cleanup_processes=2, smtpd_processes=2,
                   smtp_processes=2, minimal_backoff_time='1s', maximal_backoff_time='2s',
-                  restart_delay_limit='100ms') as relay:
+                  restart_delay_limit='1s') as relay:
         clients = Clients(relay.port, args.clients, args.seed)
         killer = Killer(relay, rng)
         kills = 0
