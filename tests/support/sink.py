@@ -71,8 +71,8 @@ class Sink:
         try:
             w.write(b'220 sink.example.net ESMTP\r\n')
             while True:
-                line = (await r.readline())
-                if not line:
+                line = await r.readline()
+                if not line or w.is_closing():
                     return
                 verb = line[:4].upper()
                 if verb == b'EHLO':
