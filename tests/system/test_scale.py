@@ -58,7 +58,7 @@ def speed(relay, sink, n=2000):
 
 
 def status(relay):
-    return next(r for r in relay.json('status') if r.get('role') == 'qmgr')
+    return next(r for r in relay.json('status') if r.get('role') == 'qmgr')['detail']
 
 
 def waiting_recipients_are_cheap():
