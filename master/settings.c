@@ -62,7 +62,7 @@ static enum err send_files(const struct settings *s, unsigned sees, struct chann
 		}
 	}
 	if (e == ERR_OK && (sees & SEES_DOORS) != 0) {
-		e = send_file(SLICE(SETTINGS_LISTENERS), buf_view(&s->doors), c);
+		e = send_file(SLICE(CONF_FILE_LISTENERS), buf_view(&s->doors), c);
 	}
 	return e;
 }

@@ -12,15 +12,11 @@
 #include "common/ipc/channel.h"
 #include "master/topology.h"
 
-/* A file that is none: the listeners as "[ADDRESS]:PORT" lines, for who must not connect to
- * them. */
-#define SETTINGS_LISTENERS "ekiden:listeners"
-
 struct settings {
 	uint64_t epoch;
 	struct conf_source source;
 	struct conf *conf;
-	struct buf doors; /* content of SETTINGS_LISTENERS */
+	struct buf doors; /* content of CONF_FILE_LISTENERS */
 };
 
 /* Reads DIR. ERR_CONFIG: source.problems has something fatal; conf is then null. */

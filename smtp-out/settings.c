@@ -44,7 +44,11 @@ enum err settings_read(const struct conf *c, struct settings *out, struct buf *w
 {
 	struct settings s = {.forbidden = conf_cidr(c, CONF_smtp_forbidden_destinations)};
 	struct slice name = conf_text(c, CONF_smtp_helo_name);
-	enum err e;
+	enum err e = conf_file(c, SLICE(CONF_FILE_LISTENERS), &s.own_doors);
+
+	if (e != ERR_OK) {
+		s.own_doors = SLICE_EMPTY; /* there are none where there is no master */
+	}
 
 	if (!helo_is_valid(name) ||
 		str_copy(s.helo_name, sizeof(s.helo_name), name) != ERR_OK) {

@@ -42,6 +42,7 @@ struct settings {
 	struct endpoint bind4; /* family 0: any */
 	struct endpoint bind6;
 	const struct cidr_list *forbidden; /* of the configuration they came from; null: none */
+	struct slice own_doors;            /* CONF_FILE_LISTENERS, of the same */
 };
 
 /* ERR_CONFIG, and why says what would be right. */

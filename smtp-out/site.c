@@ -113,16 +113,38 @@ void site_update(struct site *s, uint32_t max_connections, struct site_server **
 	rouse(s);
 }
 
+/* One of the relay's own listeners: mail that is sent there comes back for ever. */
+static bool is_own_door(const struct settings *set, const struct endpoint *to)
+{
+	char text[ENDPOINT_TEXT_MAX];
+	struct slice rest = set->own_doors;
+	struct slice line;
+
+	if (rest.n == 0) {
+		return false;
+	}
+	endpoint_format(to, text);
+	while (slice_cut(&rest, '\n', &line)) {
+		if (slice_eq(line, slice_from_cstr(text))) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* However an address is dressed: what it leads to in the end. */
 static bool is_forbidden(const struct settings *set, struct endpoint to)
 {
 	static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b};
 	struct endpoint inner = {.family = 4};
 
+	endpoint_unmap(&to);
+	if (is_own_door(set, &to)) {
+		return true;
+	}
 	if (set->forbidden == NULL) {
 		return false;
 	}
-	endpoint_unmap(&to);
 	if (cidr_list_has(set->forbidden, &to)) {
 		return true;
 	}

@@ -47,6 +47,10 @@ struct slice conf_value_text(const struct conf *c, enum conf_param p);
 /* The content of a file that travelled along (a FILE parameter's path, "texthash:/path", a key
  * file of dkim_keys). ERR_NOTFOUND. */
 MUST_CHECK enum err conf_file(const struct conf *c, struct slice name, struct slice *out);
+/* A file that is none: the relay's own listeners, one "[ADDRESS]:PORT" (endpoint_format()) a
+ * line, every address of this machine for a listener on all of them. Master sends it to who
+ * connects out or decides where to. */
+#define CONF_FILE_LISTENERS "ekiden:listeners"
 
 /* Building one, by name and expanded value, in any order; unset parameters get their (expanded)
  * defaults. */
