@@ -125,8 +125,11 @@ static void give_all(struct relay *r, struct child *c)
 	struct msg_shared shared = {.kind = SHARED_SUPPRESS_FILTER};
 	struct msg_listen ctl = {.id = 0, .name = SLICE("ctl")};
 
-	if (c->takes && c->program->has_filter) {
-		failed_to_give(c, msg_shared_send_fd(c->control, &shared, r->filter_fd));
+	if (c->takes && c->program->filter != FILTER_NONE) {
+		failed_to_give(c,
+			msg_shared_send_fd(c->control, &shared,
+				c->program->filter == FILTER_WRITES ? r->filter_fd
+								    : r->filter_read_fd));
 	}
 	give_peers(r, c);
 	if (c->takes && r->ctl_fds[c - r->children] >= 0) {
@@ -651,12 +654,30 @@ static bool open_listeners(struct relay *r)
 	return e == ERR_OK;
 }
 
+/* A descriptor that cannot be written to, of the same memory. */
+static enum err open_reader(int fd, int *out)
+{
+	char path[64];
+	enum err e = str_format(path, sizeof(path), "/proc/self/fd/%d", fd);
+
+	if (e == ERR_OK) {
+		*out = open(path, O_RDONLY | O_CLOEXEC);
+		e = *out < 0 ? ERR_SYS : ERR_OK;
+	}
+	return e;
+}
+
 static bool open_shared(struct relay *r)
 {
 	int fd = -1;
 
 	if (filter_create(&r->filter_fd) != ERR_OK ||
-		spool_listen(&r->spool, "master.sock", &fd) != ERR_OK) {
+		open_reader(r->filter_fd, &r->filter_read_fd) != ERR_OK) {
+		relay_tell(r, "not started: cannot make shared memory: %s", strerror(errno));
+		r->exit_status = EX_OSERR;
+		return false;
+	}
+	if (spool_listen(&r->spool, "master.sock", &fd) != ERR_OK) {
 		relay_tell(r, "not started: cannot make the control socket: %s",
 			strerror(errno));
 		r->exit_status = EX_OSERR;
@@ -788,6 +809,7 @@ static void tear_down(struct relay *r)
 	free(r->ctl_fds);
 	listeners_clear(&r->listeners);
 	fd_close(&r->filter_fd);
+	fd_close(&r->filter_read_fd);
 	if (r->loop != NULL) {
 		loop_timer_stop(&r->chore_timer);
 		loop_timer_stop(&r->again_timer);
@@ -815,6 +837,7 @@ int relay_run(const struct relay_start *start)
 		.spool = {.run = -1, .pid_file = -1, .data_lock = -1},
 		.console_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3),
 		.filter_fd = -1,
+		.filter_read_fd = -1,
 		.signal_fd = -1,
 		.born_ms = clock_mono_ms()};
 

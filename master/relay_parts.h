@@ -57,9 +57,10 @@ struct relay {
 	struct notify notify;
 	struct settings *settings;
 	struct listeners listeners;
-	char *log_path; /* null: standard error */
-	int console_fd; /* standard error as we found it, until we are ready; -1 */
-	int filter_fd;
+	char *log_path;     /* null: standard error */
+	int console_fd;     /* standard error as we found it, until we are ready; -1 */
+	int filter_fd;      /* the filter of suppressed addresses, to write */
+	int filter_read_fd; /* the same, for who only reads it */
 
 	struct child *children;
 	size_t child_count;

@@ -15,6 +15,12 @@
 /* Processes of one program at most; more do not make an event-driven relay faster. */
 #define TOPOLOGY_AUTO_MAX 4u
 
+enum program_filter {
+	FILTER_NONE,
+	FILTER_READS,
+	FILTER_WRITES
+};
+
 struct program {
 	enum role role;
 	const char *name;      /* of the file below libexec, and in logs */
@@ -23,14 +29,14 @@ struct program {
 	unsigned sees;         /* its part of the configuration */
 	enum conf_param count; /* parameter with the number of processes; CONF_COUNT: one */
 	bool listens;          /* gets the listeners of master.cf */
-	bool has_filter;       /* gets the shared filter of suppressed addresses */
-	const char *socket;    /* its control socket below run/, or null */
-	unsigned start_stage;  /* started when all of the lower stages have checked the settings
-				*/
-	unsigned stop_stage;   /* drained when all of the lower stages are gone */
-	int64_t drain_ms;      /* for what runs; -1: smtpd_drain_time */
-	int64_t silent_ms;     /* without an answer so long: killed */
-	int64_t start_ms;      /* not ready after so long: killed */
+	enum program_filter filter; /* what it may do with the filter of suppressed addresses */
+	const char *socket;         /* its control socket below run/, or null */
+	unsigned start_stage; /* started when all of the lower stages have checked the settings
+			       */
+	unsigned stop_stage;  /* drained when all of the lower stages are gone */
+	int64_t drain_ms;     /* for what runs; -1: smtpd_drain_time */
+	int64_t silent_ms;    /* without an answer so long: killed */
+	int64_t start_ms;     /* not ready after so long: killed */
 };
 
 #define TOPOLOGY_QUEUE_GROUP "ekiden-queue"
