@@ -11,7 +11,7 @@
 
 /* A group of this size is committed before another message joins, though the turn has not
  * ended. */
-#define GROUP_BYTES (8u * 1024 * 1024)
+#define GROUP_BYTES ((size_t)8 * 1024 * 1024)
 /* Recipients that come along with the news for qmgr; it reads more from the segment. */
 #define RCPTS_ALONG 64u
 /* The next segment is made ahead this long after a commit, not within it. */

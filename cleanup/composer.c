@@ -148,7 +148,7 @@ static enum err keep_fields(struct composed *c, struct composer_refusal *why)
 	}
 	/* The last field of a message without a body may lack its end. */
 	struct slice so_far = buf_view(&c->kept);
-	if (e == ERR_OK && so_far.n > 0 && so_far.p[so_far.n - 1] != '\n') {
+	if (e == ERR_OK && so_far.n > 0 && !slice_ends_nocase(so_far, SLICE("\r\n"))) {
 		e = keep(c, SLICE("\r\n"), why);
 	}
 	return e == ERR_OK ? keep(c, SLICE("\r\n"), why) : e;
@@ -236,9 +236,9 @@ static void put_text(struct writer *w, const char *text)
  */
 static void put_clean(struct writer *w, struct slice s, bool keep_8bit)
 {
-	char clean[LIMIT_ADDRESS + 1];
+	uint8_t clean[LIMIT_ADDRESS];
 
-	s = slice_head(s, sizeof(clean) - 1);
+	s = slice_head(s, sizeof(clean));
 	for (size_t i = 0; i < s.n; i++) {
 		uint8_t c = s.p[i];
 		bool harmless =
@@ -249,7 +249,7 @@ static void put_clean(struct writer *w, struct slice s, bool keep_8bit)
 		if (keep_8bit) {
 			harmless = c >= 32 && c != 127 && c != '<' && c != '>';
 		}
-		clean[i] = harmless ? (char)c : '?';
+		clean[i] = harmless ? c : '?';
 	}
 	put(w, slice_make(clean, s.n));
 }

@@ -11,7 +11,7 @@
 /* One transaction a connection; a peer that has more at once is out of its mind. */
 #define TXS_MAX 65536u
 /* News for qmgr that wait in memory; beyond it the submitters wait. */
-#define QMGR_UNSENT_MAX (32u * 1024 * 1024)
+#define QMGR_UNSENT_MAX ((size_t)32 * 1024 * 1024)
 
 struct peer {
 	struct list link;
@@ -387,10 +387,11 @@ void peer_close_submitters(struct peer_hub *hub)
 
 void peer_close_all(struct peer_hub *hub)
 {
-	struct list *l;
+	for (struct list *l = hub->peers.next; l != &hub->peers;) {
+		struct peer *p = CONTAINER_OF(l, struct peer, link);
 
-	while ((l = list_first(&hub->peers)) != NULL) {
-		peer_free(CONTAINER_OF(l, struct peer, link));
+		l = l->next;
+		peer_free(p);
 	}
 }
 

@@ -23,7 +23,7 @@
  * What libopendkim may hold for one signature of one message. It gathers one word of the body
  * at a time when that is relaxed, so only a message with one enormous word comes near.
  */
-#define MEMORY_MAX (64u * 1024 * 1024)
+#define MEMORY_MAX ((size_t)64 * 1024 * 1024)
 /* Names in h=: the library cuts its list of them at 4,096 bytes, without a word. */
 #define NAMES_MAX 3500u
 #define SIGNATURE_NAME "DKIM-Signature: "
@@ -206,6 +206,17 @@ static void one_release(void *closure, void *p)
 
 /* ---- one signature ---- */
 
+/* The library only reads or copies what it is given; it forgot to say so. */
+static void *text_of(const void *p)
+{
+	union {
+		const void *p;
+		void *text;
+	} u = {.p = p};
+
+	return u.text;
+}
+
 static enum err fail(struct one *one, const char *where, DKIM_STAT status)
 {
 	const char *text = one->dkim == NULL ? NULL : dkim_geterror(one->dkim);
@@ -221,8 +232,6 @@ static enum err fail(struct one *one, const char *where, DKIM_STAT status)
 
 static void one_end(struct one *one)
 {
-	struct list *l;
-
 	/*
 	 * After a failed signature libopendkim has released its RSA object already and
 	 * dkim_free() would do so again, which would destroy a key that others use. So a handle
@@ -233,10 +242,13 @@ static void one_end(struct one *one)
 		(void)dkim_free(one->dkim);
 	}
 	one->dkim = NULL;
-	while ((l = list_first(&one->blocks)) != NULL) {
-		list_remove(l);
-		free(CONTAINER_OF(l, struct block, link));
+	for (struct list *l = one->blocks.next; l != &one->blocks;) {
+		struct block *b = CONTAINER_OF(l, struct block, link);
+
+		l = l->next;
+		free(b);
 	}
+	list_init(&one->blocks);
 	one->bytes = 0;
 	EVP_PKEY_free(one->pkey);
 	one->pkey = NULL;
@@ -259,8 +271,7 @@ static enum err one_begin(struct one *one, const struct signer *s, const char *d
 		one->header = DKIM_CANON_RELAXED;
 	}
 
-	one->dkim = dkim_sign(s->library, (const unsigned char *)"", one,
-		(unsigned char *)(uintptr_t)key_text, /* only read */
+	one->dkim = dkim_sign(s->library, (const unsigned char *)"", one, text_of(key_text),
 		(const unsigned char *)key->selector, (const unsigned char *)domain,
 		one->header, s->body, algorithm, -1, &status);
 	if (one->dkim == NULL) {
@@ -298,13 +309,11 @@ static DKIM_STAT one_field(struct one *one, const struct header_field *f)
 {
 	bool spaced = f->raw.p[f->name.n] != ':';
 	size_t n = (size_t)(f->value.p + f->value.n - f->raw.p);
-	/* Copied by the library, which only forgot the const. */
-	unsigned char *text = (unsigned char *)(uintptr_t)f->raw.p;
 
 	if (spaced && one->header == DKIM_CANON_RELAXED) {
 		return one_spaced_field(one, f);
 	}
-	return dkim_header(one->dkim, text, n);
+	return dkim_header(one->dkim, text_of(f->raw.p), n);
 }
 
 static enum err one_fields(struct one *one, const struct slice *header, size_t blocks)
@@ -405,8 +414,7 @@ static enum err feed(struct signing *g, struct slice s)
 		return ERR_OK;
 	}
 	for (size_t i = 0; i < g->count; i++) {
-		unsigned char *text = (unsigned char *)(uintptr_t)s.p; /* only read */
-		DKIM_STAT status = dkim_body(g->ones[i].dkim, text, s.n);
+		DKIM_STAT status = dkim_body(g->ones[i].dkim, text_of(s.p), s.n);
 		if (status != DKIM_STAT_OK || g->ones[i].over) {
 			return fail(&g->ones[i], "body", status);
 		}
@@ -471,8 +479,8 @@ enum err signer_new(struct signer **out)
 		free(s);
 		return ERR_LIB;
 	}
-	if (dkim_options(s->library, DKIM_OP_SETOPT, DKIM_OPTS_OVERSIGNHDRS,
-		    (void *)(uintptr_t)names, sizeof(names)) != DKIM_STAT_OK ||
+	if (dkim_options(s->library, DKIM_OP_SETOPT, DKIM_OPTS_OVERSIGNHDRS, text_of(names),
+		    sizeof(names)) != DKIM_STAT_OK ||
 		dkim_options(s->library, DKIM_OP_SETOPT, DKIM_OPTS_MINKEYBITS, &min_bits,
 			sizeof(min_bits)) != DKIM_STAT_OK ||
 		!dkim_libfeature(s->library, DKIM_FEATURE_ED25519)) {

@@ -10,7 +10,7 @@
 
 #define MESSAGE_ID_MAX 998u
 /* Texts of one envelope: those of the largest number of recipients. */
-#define ENVELOPE_MAX (192u * 1024 * 1024)
+#define ENVELOPE_MAX ((size_t)192 * 1024 * 1024)
 /* Signatures of DKIM_KEYS_PER_DOMAIN keys of 8192 bits, and what the composer puts in front. */
 #define HEAD_MAX 65536u
 
@@ -20,7 +20,7 @@ void tx_works_init(struct tx_works *w)
 	buf_init(&w->head, HEAD_MAX);
 	/* A message in memory, changed: its header without what went out, an empty line, its
 	 * body. */
-	buf_init(&w->content, (size_t)2 * TX_MEMORY + 4096);
+	buf_init(&w->content, 2 * TX_MEMORY + 4096);
 }
 
 void tx_works_clear(struct tx_works *w)

@@ -23,12 +23,12 @@
 #include "common/ipc/messages.h"
 #include "common/journal/journal_writer.h"
 
-#define TX_MEMORY (256u * 1024)
+#define TX_MEMORY ((size_t)256 * 1024)
 /* Of all transactions of the process: from here on their content goes to the disk earlier ...
  */
-#define TX_ALL_MEMORY (64u * 1024 * 1024)
+#define TX_ALL_MEMORY ((size_t)64 * 1024 * 1024)
 /* ... and from here on what has to stay in memory (headers, recipients) is refused. */
-#define TX_ALL_MEMORY_MAX (256u * 1024 * 1024)
+#define TX_ALL_MEMORY_MAX ((size_t)256 * 1024 * 1024)
 
 /* What transactions work with; one for the process. Everything is borrowed. */
 struct tx_works {

@@ -253,8 +253,6 @@ static bool is_local(struct slice l)
 /* The parts of an addr-spec; false when it is none. */
 static bool split_address(struct slice s, struct slice *address, struct slice *domain)
 {
-	size_t at = s.n;
-
 	s = slice_trim(s);
 	if (s.n > 0 && s.p[0] == '@') { /* a source route, RFC 5322 section 4.4 */
 		size_t colon = slice_find(s, ':');
@@ -263,7 +261,7 @@ static bool split_address(struct slice s, struct slice *address, struct slice *d
 		}
 		s = slice_trim(slice_skip(s, colon + 1));
 	}
-	at = s.n;
+	size_t at = s.n;
 	for (size_t i = 0; i < s.n;) {
 		if (s.p[i] == '"') {
 			i = skip_quoted(s, i);
