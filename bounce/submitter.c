@@ -122,6 +122,10 @@ static void on_gone(void *arg, enum err why)
 	}
 	station_free(t);
 	s->on_room(s->arg);
+	if (why != ERR_CLOSED) {
+		/* Most likely the fault is ours: a fresh process gets fresh channels. */
+		service_fail(s->service, "what cleanup and we sent each other is no message");
+	}
 }
 
 static const struct channel_handler handler = {.on_frame = on_frame,

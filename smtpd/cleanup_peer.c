@@ -30,6 +30,7 @@ struct cleanup_peers {
 	uint64_t next_id;
 	bool is_known;
 	void (*on_known)(void *arg);
+	void (*on_broken)(void *arg);
 	void *arg;
 };
 
@@ -189,6 +190,9 @@ static void on_gone(void *arg, enum err why)
 
 	log_warn("event=peer_gone role=cleanup index=%u err=\"%s\"", p->index, err_str(why));
 	peer_end(p);
+	if (why != ERR_CLOSED) {
+		p->all->on_broken(p->all->arg);
+	}
 }
 
 static const struct channel_handler handler = {.on_frame = on_frame,
@@ -349,7 +353,7 @@ static const struct store_ops ops = {
  */
 
 struct cleanup_peers *cleanup_peers_new(struct loop *loop, unsigned own_index,
-	void (*on_known)(void *arg), void *arg)
+	void (*on_known)(void *arg), void (*on_broken)(void *arg), void *arg)
 {
 	struct cleanup_peers *all = alloc_zero(1, sizeof(*all));
 
@@ -357,6 +361,7 @@ struct cleanup_peers *cleanup_peers_new(struct loop *loop, unsigned own_index,
 	all->own_index = own_index;
 	all->next_id = 1;
 	all->on_known = on_known;
+	all->on_broken = on_broken;
 	all->arg = arg;
 	hash_id_table_init(&all->tickets);
 	return all;

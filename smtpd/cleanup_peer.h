@@ -16,9 +16,10 @@
 
 struct cleanup_peers;
 
-/* on_known is called once, when the first cleanup has said whether it can store. */
+/* on_known is called once, when the first cleanup has said whether it can store; on_broken
+ * when one sent nonsense, or cut us off: then most likely the fault is ours. */
 struct cleanup_peers *cleanup_peers_new(struct loop *loop, unsigned own_index,
-	void (*on_known)(void *arg), void *arg);
+	void (*on_known)(void *arg), void (*on_broken)(void *arg), void *arg);
 /* Sessions must have given up their tickets. */
 void cleanup_peers_free(struct cleanup_peers **p);
 

@@ -105,12 +105,19 @@ static void on_forget(struct service *service, void *arg)
 	}
 }
 
+static void on_broken(void *arg)
+{
+	struct server *s = arg;
+
+	service_fail(s->service, "what cleanup and we sent each other is no message");
+}
+
 static enum err on_start(struct service *service, void *arg)
 {
 	struct server *s = arg;
 
 	s->service = service;
-	s->peers = cleanup_peers_new(service->loop, service->index, let_in, s);
+	s->peers = cleanup_peers_new(service->loop, service->index, let_in, on_broken, s);
 	session_env_init(&s->env, cleanup_peers_store(s->peers));
 	s->env.may_be_suppressed = may_be_suppressed;
 	s->env.suppressed_arg = s;

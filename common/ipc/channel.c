@@ -197,10 +197,29 @@ static void send_all(struct channel *c)
 
 /* ---- receiving ---- */
 
+/*
+ * The last word to a peer that broke the rules: no header, so it knows that it was cut off
+ * and must not wait for us. An honest one that is merely broken ends itself on it and is
+ * started anew, with new channels.
+ */
+static void cut_off(struct channel *c)
+{
+	static const uint8_t no_header[CHANNEL_HEADER_BYTES] = {0xff, 0xff, 0xff, 0xff, 0xff,
+		0xff, 0xff, 0xff};
+
+	send_all(c);
+	if (buf_len(&c->out) == 0 && !c->out_dead) {
+		(void)!send(c->fd, no_header, sizeof(no_header), MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
+}
+
 static void end(struct channel *c, enum err why)
 {
 	if (c->closed || c->gone) {
 		return;
+	}
+	if (why != ERR_CLOSED) {
+		cut_off(c);
 	}
 	c->gone = true;
 	c->out_dead = true;

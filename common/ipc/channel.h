@@ -8,7 +8,8 @@
  * turn ends, or as the socket takes them. A frame that breaks the format ends the
  * channel with ERR_PROTO: whose fault that is, is for the owner to judge. Frames for a
  * peer that is gone are dropped without an error: on_gone tells, once, after the last
- * frame that the peer had sent.
+ * frame that the peer had sent. A peer that broke the format learns it: its end of the
+ * channel ends with ERR_PROTO too.
  */
 #ifndef COMMON_IPC_CHANNEL_H
 #define COMMON_IPC_CHANNEL_H

@@ -102,6 +102,8 @@ class Channel:
     def _take(self):
         if len(self.data) < 8:
             return None
+        if self.data[:8] == b"\xff" * 8:
+            raise Closed  # the last word to a peer that broke the rules
         n, number, version, flags = struct.unpack_from(">IHBB", self.data)
         assert version == VERSION
         if len(self.data) < 8 + n:

@@ -560,6 +560,12 @@ static void an_error_of_the_handler_ends_the_channel(void **state)
 	}
 	assert_int_equal(b.frames, 1);
 	assert_int_equal(b.why, ERR_DENIED);
+	/* The other end is told that it was cut off, not left to wait. */
+	while (a.gones == 0) {
+		loop_turn(loop, true);
+	}
+	assert_int_equal(a.why, ERR_PROTO);
+	assert_int_equal(a.frames, 0);
 	channel_close(&a.c);
 	channel_close(&b.c);
 }
