@@ -363,10 +363,8 @@ static const struct session_io stage_io = {
 /* ---- for the player
  * --------------------------------------------------------------------------------- */
 
-static inline void stage_init(struct stage *s)
+static inline void stage_init_bare(struct stage *s)
 {
-	struct buf why;
-
 	*s = (struct stage){.state = STORE_OK, .answers = true, .has_room = true};
 	clock_hold(INT64_C(1790000000000000), STAGE_START_MS * 1000);
 	session_env_init(&s->env, (struct store){.ops = &stage_ops, .arg = s});
@@ -376,8 +374,15 @@ static inline void stage_init(struct stage *s)
 	buf_init(&s->out, (size_t)64 << 20);
 	buf_init(&s->content, (size_t)64 << 20);
 	buf_init(&s->events, (size_t)64 << 20);
-	buf_init(&why, 1024);
 	s->client = (struct endpoint){.family = 4, .addr = {127, 0, 0, 1}, .port = 12345};
+}
+
+static inline void stage_init(struct stage *s)
+{
+	struct buf why;
+
+	stage_init_bare(s);
+	buf_init(&why, 1024);
 	s->builder = conf_builder_new();
 	static const char *const preset[][2] = {
 		{"myhostname", "relay.example"},
@@ -416,6 +421,13 @@ static inline bool stage_set(struct stage *s, struct slice name, struct slice va
 	return e == ERR_OK;
 }
 
+/* With settings that are there already; takes one use of them. */
+static inline void stage_start_with(struct stage *s)
+{
+	s->is_started = true;
+	session_start(&s->session, &s->env, &stage_io, s, s->settings, &s->client, s->is_early);
+}
+
 /* False: the configuration is not good. */
 static inline bool stage_start(struct stage *s)
 {
@@ -435,8 +447,7 @@ static inline bool stage_start(struct stage *s)
 	if (e != ERR_OK) {
 		return false;
 	}
-	s->is_started = true;
-	session_start(&s->session, &s->env, &stage_io, s, s->settings, &s->client, s->is_early);
+	stage_start_with(s);
 	return true;
 }
 
