@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <setjmp.h>
@@ -788,6 +789,84 @@ static void callbacks_that_are_not_needed_may_be_null(void **state)
 	stream_finish(&a.s, 1); /* null: harmless */
 }
 
+/* ---- what it costs to wait ---- */
+
+#define IDLE 100
+/* Whether mallinfo2() knows: the allocator of a sanitizer does not tell it. */
+#if defined(__SANITIZE_ADDRESS__)
+#define COUNTS false
+#else
+#define COUNTS true
+#endif
+
+static size_t in_use(void)
+{
+	return mallinfo2().uordblks;
+}
+
+/* Bytes of memory for each of many streams that have talked and now wait. */
+static size_t idle_cost(bool tls)
+{
+	static struct side all[IDLE];
+	static int raws[IDLE];
+	size_t before = 0;
+
+	/* The first makes what all share. */
+	struct side first = side();
+	int raw = open_raw(&first);
+	loop_turn(loop, false);
+	before = in_use();
+	for (size_t i = 0; i < IDLE; i++) {
+		all[i] = side();
+		raws[i] = open_raw(&all[i]);
+		all[i].whole_lines = true;
+		if (tls) {
+			/* Half a pair: the other half is plain OpenSSL, gone when we count. */
+			SSL *server = SSL_new(server_ctx);
+			SSL *client = SSL_new(client_ctx);
+			stream_start_tls(all[i].s, &server, true);
+			(void)SSL_set_fd(client, raws[i]);
+			while (SSL_connect(client) != 1) {
+				loop_turn(loop, false);
+			}
+			(void)SSL_write(client, "EHLO a\r\n", 8);
+			UNTIL(all[i].inputs == 1)
+			(void)SSL_write(client, "NOOP\r\n", 6);
+			UNTIL(all[i].inputs == 2)
+			SSL_free(client);
+		} else {
+			assert_int_equal(fd_write_all(raws[i], SLICE("EHLO a\r\nNO")), ERR_OK);
+			UNTIL(all[i].inputs == 1)
+			assert_int_equal(fd_write_all(raws[i], SLICE("OP\r\n")), ERR_OK);
+			UNTIL(all[i].inputs == 2)
+		}
+		stream_write(all[i].s, SLICE("250 ok\r\n"));
+		UNTIL(all[i].draineds == 1)
+		buf_clear(&all[i].got);
+	}
+	size_t cost = (in_use() - before) / IDLE;
+	for (size_t i = 0; i < IDLE; i++) {
+		leave(&all[i]);
+		fd_close(&raws[i]);
+	}
+	leave(&first);
+	fd_close(&raw);
+	return cost;
+}
+
+static void an_idle_stream_costs_little_memory(void **state)
+{
+	(void)state;
+	if (!COUNTS) {
+		skip();
+	}
+	size_t clear = idle_cost(false);
+	size_t tls = idle_cost(true);
+	print_message("bytes for each idle stream: %zu, under TLS %zu\n", clear, tls);
+	assert_in_range(clear, 1, 640);
+	assert_in_range(tls, 1, 20000);
+}
+
 /* ---- TLS ---- */
 
 /* A key and a certificate for the length of the test. */
@@ -1140,6 +1219,7 @@ int main(void)
 		TEST(a_finished_stream_is_closed_when_its_time_is_over),
 		TEST(a_finished_stream_may_outlive_its_loop),
 		TEST(callbacks_that_are_not_needed_may_be_null),
+		TEST(an_idle_stream_costs_little_memory),
 		TEST(tls_carries_bytes_and_file_ranges),
 		TEST(tls_pauses_and_resumes),
 		TEST(tls_finishes_with_close_notify),
