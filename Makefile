@@ -67,7 +67,7 @@ LDLIBS_master := -lsystemd -lcrypto -levent_core
 LDLIBS_smtpd := -lssl -lcrypto -levent_core
 # libopendkim is linked statically, so that the one call by which it parses a private key can be
 # answered with a key that is parsed already (cleanup/signer.c). What follows it is what it needs.
-LDFLAGS_cleanup := -Wl,--wrap=PEM_read_bio_PrivateKey
+LDFLAGS_cleanup := -Wl,--wrap=PEM_read_bio_PrivateKey -Wl,--wrap=EVP_PKEY_free
 LDLIBS_cleanup := -l:libopendkim.a -l:libdb-5.3.so -l:libbsd.so.0 -lresolv -llmdb -lcrypto -levent_core
 LDLIBS_qmgr := -llmdb -lcrypto -levent_core
 # libunbound brings the whole of libevent along: one copy of it, not two.

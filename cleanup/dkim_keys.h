@@ -33,7 +33,6 @@ struct dkim_secret {
 	struct evp_pkey_st *pkey;
 	bool is_ed25519;
 	unsigned bits;
-	uint64_t lent; /* how often the signer has handed it to libopendkim; see signer.c */
 };
 
 struct dkim_key {

@@ -41,8 +41,9 @@ struct one {
 	EVP_PKEY *pkey;     /* a reference of its own: the keys may be replaced meanwhile */
 	struct list blocks; /* all that the library has allocated for it */
 	size_t bytes;
-	bool over;  /* the library was denied memory */
-	bool tried; /* the library has been told to sign */
+	bool over;    /* the library was denied memory */
+	bool has_key; /* the library holds a reference to pkey */
+	bool tried;   /* the library has been told to sign */
 	bool signed_well;
 };
 
@@ -126,43 +127,42 @@ static bool is_signed(struct slice name)
  * own locks, and that is the gain. With nothing lent the wrapped function is called, for
  * dkim_keys.c.
  *
- * dkim_free() forgets to release Ed25519 keys. With a shared key that leaks no memory but one
- * reference a signature; renew() makes a fresh object long before the count could overflow. The
- * library's own allocations go through one_alloc() and end with the signing, forgotten or not.
+ * dkim_free() forgets to release Ed25519 keys. So EVP_PKEY_free() is wrapped too, only to see
+ * whether the library calls it for `awaited`; where it does not, one_end() does. The library's
+ * own allocations go through one_alloc() and end with the signature, forgotten or not. Nothing
+ * is left of either.
  */
 static EVP_PKEY *lent;
-
-#define LENT_MAX (1u << 24)
+static bool is_taken; /* the library has asked for it */
+static EVP_PKEY *awaited;
 
 /* The linker's names, see ld(1), --wrap. */
 /* NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 EVP_PKEY *__real_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **x, pem_password_cb *cb, void *u);
 EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **x, pem_password_cb *cb, void *u);
+void __real_EVP_PKEY_free(EVP_PKEY *key);
+void __wrap_EVP_PKEY_free(EVP_PKEY *key);
 
 EVP_PKEY *__wrap_PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **x, pem_password_cb *cb, void *u)
 {
 	if (lent == NULL) {
 		return __real_PEM_read_bio_PrivateKey(bio, x, cb, u);
 	}
-	return EVP_PKEY_up_ref(lent) == 1 ? lent : NULL;
+	is_taken = EVP_PKEY_up_ref(lent) == 1;
+	return is_taken ? lent : NULL;
+}
+
+void __wrap_EVP_PKEY_free(EVP_PKEY *key)
+{
+	if (key == awaited) {
+		awaited = NULL;
+	}
+	__real_EVP_PKEY_free(key);
 }
 /* NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp) */
 
 /* What the library takes for a key: text that begins like PEM. Never parsed. */
 static const char key_text[] = "-----";
-
-static void renew(struct dkim_secret *secret)
-{
-	EVP_PKEY *fresh = EVP_PKEY_dup(secret->pkey);
-
-	if (fresh != NULL) {
-		/* The old one goes when its last signing does, or never if those were Ed25519:
-		 * 1 KiB in 16 million signatures. */
-		EVP_PKEY_free(secret->pkey);
-		secret->pkey = fresh;
-		secret->lent = 0;
-	}
-}
 
 /* ---- the library's memory ---- */
 
@@ -232,16 +232,20 @@ static enum err fail(struct one *one, const char *where, DKIM_STAT status)
 
 static void one_end(struct one *one)
 {
+	awaited = one->has_key ? one->pkey : NULL;
 	/*
 	 * After a failed signature libopendkim has released its RSA object already and
 	 * dkim_free() would do so again, which would destroy a key that others use. So a handle
-	 * that has failed to sign is not freed: its memory goes below, and a reference to the
-	 * key stays behind.
+	 * that has failed to sign is not freed; its memory goes below.
 	 */
 	if (one->dkim != NULL && one->tried == one->signed_well) {
 		(void)dkim_free(one->dkim);
 	}
 	one->dkim = NULL;
+	if (awaited != NULL) {
+		EVP_PKEY_free(one->pkey); /* in the library's place */
+	}
+	awaited = NULL;
 	for (struct list *l = one->blocks.next; l != &one->blocks;) {
 		struct block *b = CONTAINER_OF(l, struct block, link);
 
@@ -276,9 +280,6 @@ static enum err one_begin(struct one *one, const struct signer *s, const char *d
 		one->header, s->body, algorithm, -1, &status);
 	if (one->dkim == NULL) {
 		return fail(one, "sign", status);
-	}
-	if (++key->secret->lent >= LENT_MAX) {
-		renew(key->secret);
 	}
 	if (EVP_PKEY_up_ref(key->secret->pkey) != 1) {
 		return fail(one, "key", DKIM_STAT_NORESOURCE);
@@ -355,8 +356,10 @@ static enum err one_finish(struct one *one, struct buf *to)
 
 	one->tried = true;
 	lent = one->pkey;
+	is_taken = false;
 	DKIM_STAT status = dkim_eom(one->dkim, NULL);
 	lent = NULL;
+	one->has_key = is_taken;
 	if (status != DKIM_STAT_OK) {
 		return fail(one, "end_of_message", status);
 	}

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -494,26 +495,9 @@ static void may_be_aborted_at_any_time(void **state)
 	}
 }
 
-static size_t resident(void)
-{
-	char text[256] = "";
-	size_t pages = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
-
-	assert_non_null(f);
-	assert_non_null(fgets(text, sizeof(text), f));
-	(void)fclose(f);
-	struct slice rest = slice_from_cstr(text);
-	struct slice word;
-	assert_true(slice_word(&rest, " ", &word));
-	assert_true(slice_word(&rest, " ", &word));
-	for (size_t i = 0; i < word.n; i++) {
-		pages = pages * 10 + (size_t)(word.p[i] - '0');
-	}
-	return pages * 4096;
-}
-
-/* libopendkim alone leaks some 546 bytes with each Ed25519 signature. */
+/* libopendkim alone leaks some 546 bytes with each Ed25519 signature. Under the sanitizers
+ * nothing is counted here; there the leak check at the end sees a key whose references were not
+ * all given back. */
 static void leaks_nothing_with_ed25519(void **state)
 {
 	struct dkim_keys *ed = parse("example.com es:ed\n");
@@ -522,39 +506,40 @@ static void leaks_nothing_with_ed25519(void **state)
 
 	(void)state;
 	buf_init(&out, 65536);
-	for (int i = 0; i < 22000; i++) {
+	for (int i = 0; i < 12000; i++) {
 		if (i == 2000) {
-			begin = resident();
+			begin = mallinfo2().uordblks;
 		}
 		assert_int_equal(sign(ed, headers[1], SLICE("hi\r\n"), 10, &out), ERR_OK);
 	}
-	assert_true(resident() < begin + (1u << 20)); /* alone: 10 MiB */
+	assert_true(mallinfo2().uordblks < begin + 65536);
 	dkim_keys_free(&ed);
 	buf_clear(&out);
 }
 
-/* The counter of references to a key must never overflow: the key is made anew before. */
-static void renews_a_key_that_was_lent_too_often(void **state)
+/* A key that the library gave back once too often would be gone after a few signatures. */
+static void gives_back_every_reference(void **state)
 {
 	struct dkim_keys *mine = parse("example.com rs:rsa, es:ed\n");
 	const struct dkim_domain *d = dkim_keys_find(mine, SLICE("example.com"));
-	struct evp_pkey_st *before = d->keys[1].secret->pkey;
+	struct evp_pkey_st *held[2] = {d->keys[0].secret->pkey, d->keys[1].secret->pkey};
 	struct buf out;
 
 	(void)state;
 	buf_init(&out, 65536);
-	/* Held, so that the new one cannot lie where the old one was. */
-	assert_int_equal(EVP_PKEY_up_ref(before), 1);
-	d->keys[1].secret->lent = (1u << 24) - 2;
-	for (int i = 0; i < 4; i++) {
-		assert_int_equal(sign(mine, headers[1], SLICE("hi\r\n"), 10, &out), ERR_OK);
-		assert_int_equal(buf_append(&out, headers[1]), ERR_OK);
-		assert_int_equal(count_good(buf_view(&out), SLICE("hi\r\n")), 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(EVP_PKEY_up_ref(held[i]), 1);
 	}
-	assert_ptr_not_equal(d->keys[1].secret->pkey, before);
-	assert_true(d->keys[1].secret->lent < 10);
-	EVP_PKEY_free(before);
+	for (int i = 0; i < 100; i++) {
+		assert_int_equal(sign(mine, headers[1], SLICE("hi\r\n"), 10, &out), ERR_OK);
+	}
 	dkim_keys_free(&mine);
+	/* Ours is the last one now, and still a key. */
+	assert_int_equal(EVP_PKEY_get_bits(held[0]), 2048);
+	assert_int_equal(EVP_PKEY_get_base_id(held[1]), EVP_PKEY_ED25519);
+	for (size_t i = 0; i < 2; i++) {
+		EVP_PKEY_free(held[i]);
+	}
 	buf_clear(&out);
 }
 
@@ -572,7 +557,7 @@ int main(void)
 		cmocka_unit_test(outlives_the_keys_that_it_began_with),
 		cmocka_unit_test(may_be_aborted_at_any_time),
 		cmocka_unit_test(leaks_nothing_with_ed25519),
-		cmocka_unit_test(renews_a_key_that_was_lent_too_often),
+		cmocka_unit_test(gives_back_every_reference),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
