@@ -89,7 +89,7 @@ enum err command_mail(struct buf *to, const struct job *j, const struct ehlo *e,
 	put(&l, SLICE(">"));
 	if ((e->offers & OFFER_SIZE) != 0) {
 		put(&l, SLICE(" SIZE="));
-		put_number(&l, job_bytes(j));
+		put_number(&l, needs.bytes);
 	}
 	if (needs.body_8bit) {
 		put(&l, SLICE(" BODY=8BITMIME"));

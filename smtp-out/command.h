@@ -19,6 +19,7 @@
 
 /* What of its message is told in MAIL. */
 struct command_needs {
+	uint64_t bytes; /* SIZE= */
 	bool body_8bit; /* BODY=8BITMIME */
 	bool smtputf8;
 };

@@ -38,9 +38,7 @@ static void note(struct connection *c, const struct outcome *why)
 {
 	struct grievance *g = c->grievance;
 
-	if (why->kind != VERDICT_NEVER) {
-		c->never = false;
-	} else if (g != NULL && g->outcome.kind != VERDICT_NEVER) {
+	if (g != NULL && why->kind == VERDICT_NEVER && g->outcome.kind != VERDICT_NEVER) {
 		return;
 	}
 	if (g == NULL) {
@@ -63,6 +61,12 @@ static void note_ours(struct connection *c, enum verdict_kind kind, enum smtp_st
 	struct outcome o = outcome_of_ours(kind, stage, status, text);
 
 	note(c, &o);
+}
+
+static void round_failed(struct connection *c)
+{
+	site_round_failed(c->site, c);
+	leave(c);
 }
 
 static void next_server(struct connection *c)
@@ -91,8 +95,7 @@ static void next_server(struct connection *c)
 				"the destination has no address that can be used");
 		}
 	}
-	site_round_failed(c->site, c);
-	leave(c);
+	round_failed(c);
 }
 
 /* ---- what the session asks ---- */
@@ -140,12 +143,16 @@ static void owner_idle(void *arg)
 	site_connection_idle(c->site, c);
 }
 
-static void owner_failed(void *arg, const struct outcome *why, bool in_clear)
+static void owner_failed(void *arg, const struct outcome *why, enum session_failure how)
 {
 	struct connection *c = arg;
 
-	stream_close(&c->stream);
-	if (in_clear) {
+	if (how == SESSION_DISMISSED) {
+		stream_finish(&c->stream, c->office->settings->limit_ms[WAIT_QUIT]);
+	} else {
+		stream_close(&c->stream);
+	}
+	if (how == SESSION_NO_TLS) {
 		log_debug("event=tls_failed host=%s addr=%s text=%s",
 			LOG_TEXT(slice_from_cstr(c->target.host)), c->addr,
 			LOG_TEXT(why->text));
@@ -158,10 +165,9 @@ static void owner_failed(void *arg, const struct outcome *why, bool in_clear)
 	site_server_failed(c->site, &c->target, false);
 	if (why->kind == VERDICT_NEVER && why->stage == STAGE_GREETING &&
 		!c->office->settings->skip_5xx_greeting) {
-		c->grievance->outcome.kind = VERDICT_NEVER;
-		c->never = true;
-		site_round_failed(c->site, c);
-		leave(c);
+		ALLOC_FREE(c->grievance); /* this one has the last word */
+		note(c, why);
+		round_failed(c);
 		return;
 	}
 	next_server(c);
@@ -384,7 +390,6 @@ void connection_new(struct office *o, struct site *site)
 
 	c->office = o;
 	c->site = site;
-	c->never = true;
 	list_init(&c->slot);
 	list_init(&c->idle_slot);
 	list_init(&c->idle_here);

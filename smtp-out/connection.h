@@ -55,7 +55,6 @@ struct connection {
 	bool is_up;
 	bool is_connecting; /* TCP is not up yet */
 	bool is_idle;
-	bool never;                  /* every server of this round refused for good */
 	struct grievance *grievance; /* what this round earned so far, or null */
 	int64_t began_ms;            /* of the attempt at this server */
 	int64_t connected_ms;        /* TCP is up */

@@ -6,27 +6,10 @@
 #include "common/base/alloc.h"
 #include "common/base/log.h"
 #include "common/base/str.h"
-#include "common/io/fd.h"
+#include "smtp-out/book.h"
 #include "smtp-out/job.h"
 #include "smtp-out/office.h"
 #include "smtp-out/site.h"
-
-/* A queue file that jobs name. */
-struct segment {
-	struct hash_id_link by_id;
-	int fd;
-	uint32_t jobs;
-	bool is_dropped; /* closed with its last job */
-};
-
-/* A site message whose servers are still coming. */
-struct site_draft {
-	struct site *site; /* null: none */
-	struct site_server *servers;
-	uint32_t max_connections;
-	uint32_t count;
-	uint32_t got;
-};
 
 struct counts {
 	uint64_t delivered; /* recipients */
@@ -44,13 +27,7 @@ struct deliverer {
 	struct channel *qmgr;
 	bool greeted;
 	bool is_open; /* office and tables are set up */
-	bool is_closing;
-	struct hash_id_table segments;
-	struct hash_id_table sites;
-	struct hash_id_table jobs;
-	struct job_pool pool;
-	struct job *incoming; /* its recipients are still coming */
-	struct site_draft draft;
+	struct book book;
 	struct counts counts;
 	struct log_gate site_down_gate;
 };
@@ -66,22 +43,9 @@ static void must(struct deliverer *d, enum err e, const char *what)
 	}
 }
 
-static void segment_free(struct deliverer *d, struct segment *g)
-{
-	hash_id_table_remove(&d->segments, &g->by_id);
-	fd_close(&g->fd);
-	free(g);
-}
-
-static void site_forget(struct deliverer *d, struct site *s)
-{
-	hash_id_table_remove(&d->sites, &s->by_id);
-	site_free(&s);
-}
-
 static void end_if_drained(struct deliverer *d)
 {
-	if (d->office.draining && d->jobs.count == 0) {
+	if (d->office.draining && d->book.jobs.count == 0) {
 		service_end(d->service);
 	}
 }
@@ -177,18 +141,6 @@ static void send_outcomes(struct deliverer *d, const struct job *j, const struct
 	must(d, msg_job_done_send(d->qmgr, &done), "job_done");
 }
 
-static void job_end(struct deliverer *d, struct job *j)
-{
-	struct segment *g = j->segment;
-
-	hash_id_table_remove(&d->jobs, &j->by_id);
-	job_free(&d->pool, &j);
-	g->jobs--;
-	if (g->jobs == 0 && g->is_dropped) {
-		segment_free(d, g);
-	}
-}
-
 static void report_job(void *arg, struct job *j, const struct connection *c, const char *host,
 	const char *addr)
 {
@@ -203,66 +155,34 @@ static void report_job(void *arg, struct job *j, const struct connection *c, con
 	if (d->qmgr != NULL) {
 		send_outcomes(d, j, c, host, addr);
 	}
-	job_end(d, j);
+	book_end_job(&d->book, &j);
 	end_if_drained(d);
 }
 
-static const struct office_reports reports = {
-	.on_up = report_up,
-	.on_gone = report_gone,
-	.on_job = report_job,
-};
-
 /* It has not begun and never will. */
-static void job_cancel(struct deliverer *d, struct job *j)
+static void report_unbegun(void *arg, struct job *j)
 {
 	struct outcome o = outcome_of_ours(VERDICT_LATER, STAGE_CANCELLED,
 		(struct enhanced_code){4, 3, 0}, "given back before it began");
 
 	job_settle_rest(j, &o);
-	report_job(d, j, NULL, "", "");
+	report_job(arg, j, NULL, "", "");
 }
 
-static void cancel_waiting(struct deliverer *d, struct site *s)
-{
-	struct list *entry;
-
-	while ((entry = list_first(&s->jobs)) != NULL) {
-		struct job *j = CONTAINER_OF(entry, struct job, slot);
-		site_remove_job(s, j);
-		job_cancel(d, j);
-	}
-}
+static const struct office_reports reports = {
+	.on_up = report_up,
+	.on_gone = report_gone,
+	.on_unbegun = report_unbegun,
+	.on_job = report_job,
+};
 
 /* ---- messages from qmgr ---- */
 
-static struct site *site_find(const struct deliverer *d, uint64_t id)
-{
-	struct hash_id_link *link = hash_id_table_find(&d->sites, id);
-
-	return link == NULL ? NULL : CONTAINER_OF(link, struct site, by_id);
-}
-
-static struct segment *segment_find(const struct deliverer *d, uint64_t id)
-{
-	struct hash_id_link *link = hash_id_table_find(&d->segments, id);
-
-	return link == NULL ? NULL : CONTAINER_OF(link, struct segment, by_id);
-}
-
-static struct job *job_find(const struct deliverer *d, uint64_t id)
-{
-	struct hash_id_link *link = hash_id_table_find(&d->jobs, id);
-
-	return link == NULL ? NULL : CONTAINER_OF(link, struct job, by_id);
-}
-
-static enum err on_hello(struct deliverer *d, struct slice body, int *fd)
+static enum err on_hello(struct deliverer *d, struct slice body)
 {
 	struct msg_hello m;
 	enum err e = msg_hello_decode(body, &m);
 
-	(void)fd;
 	if (e != ERR_OK || d->greeted || m.role != ROLE_QMGR) {
 		return ERR_PROTO;
 	}
@@ -270,261 +190,31 @@ static enum err on_hello(struct deliverer *d, struct slice body, int *fd)
 	return ERR_OK;
 }
 
-static void draft_end(struct deliverer *d)
-{
-	site_update(d->draft.site, d->draft.max_connections, &d->draft.servers, d->draft.count);
-	d->draft = (struct site_draft){0};
-}
-
-static enum err on_site(struct deliverer *d, struct slice body, int *fd)
-{
-	struct msg_site m;
-	enum err e = msg_site_decode(body, &m);
-
-	(void)fd;
-	if (e != ERR_OK || d->draft.site != NULL || d->incoming != NULL) {
-		return ERR_PROTO;
-	}
-	struct site *s = site_find(d, m.site);
-	if (s == NULL) {
-		s = site_new(&d->office, m.site);
-		hash_id_table_insert(&d->sites, &s->by_id, m.site);
-	}
-	d->draft = (struct site_draft){.site = s,
-		.servers = alloc_zero(m.addr_count, sizeof(*d->draft.servers)),
-		.max_connections = m.max_connections,
-		.count = m.addr_count};
-	if (m.addr_count == 0) {
-		draft_end(d);
-	}
-	return ERR_OK;
-}
-
-static enum err on_site_addr(struct deliverer *d, struct slice body, int *fd)
-{
-	struct msg_site_addr m;
-	enum err e = msg_site_addr_decode(body, &m);
-	struct site_draft *draft = &d->draft;
-
-	(void)fd;
-	if (e != ERR_OK || draft->site == NULL || draft->site->id != m.site ||
-		(m.family == 4 ? m.addr.n != 4 : m.family != 6 || m.addr.n != 16)) {
-		return ERR_PROTO;
-	}
-	struct site_server *server = &draft->servers[draft->got];
-	server->to.family = m.family;
-	memcpy(server->to.addr, m.addr.p, m.addr.n);
-	server->to.port = m.port;
-	server->preference = m.preference;
-	server->level = (enum tls_level)m.tls_level;
-	if (str_copy(server->host, sizeof(server->host), m.host) != ERR_OK) {
-		return ERR_PROTO;
-	}
-	draft->got++;
-	if (draft->got == draft->count) {
-		draft_end(d);
-	}
-	return ERR_OK;
-}
-
-static enum err on_site_drop(struct deliverer *d, struct slice body, int *fd)
-{
-	struct msg_site_drop m;
-	enum err e = msg_site_drop_decode(body, &m);
-	struct site *s = e == ERR_OK ? site_find(d, m.site) : NULL;
-
-	(void)fd;
-	if (s == NULL || s == d->draft.site ||
-		(d->incoming != NULL && d->incoming->site == s) || s->waiting > 0 ||
-		s->running > 0) {
-		return ERR_PROTO; /* job_done comes first */
-	}
-	site_quiet(s);
-	site_forget(d, s);
-	return ERR_OK;
-}
-
-static enum err on_segment(struct deliverer *d, struct slice body, int *fd)
-{
-	struct msg_segment m;
-	enum err e = msg_segment_decode(body, &m);
-
-	if (e != ERR_OK || *fd < 0) {
-		return ERR_PROTO;
-	}
-	struct segment *g = segment_find(d, m.segment);
-	if (g != NULL) {
-		/* Dropped, and named again before its last job ended: the same file. */
-		g->is_dropped = false;
-		return ERR_OK;
-	}
-	g = alloc_zero(1, sizeof(*g));
-	g->fd = *fd;
-	*fd = -1;
-	hash_id_table_insert(&d->segments, &g->by_id, m.segment);
-	return ERR_OK;
-}
-
-static enum err on_segment_drop(struct deliverer *d, struct slice body, int *fd)
-{
-	struct msg_segment_drop m;
-	enum err e = msg_segment_drop_decode(body, &m);
-	struct segment *g = e == ERR_OK ? segment_find(d, m.segment) : NULL;
-
-	(void)fd;
-	if (g == NULL || (d->incoming != NULL && d->incoming->segment == g)) {
-		return ERR_PROTO;
-	}
-	g->is_dropped = true;
-	if (g->jobs == 0) {
-		segment_free(d, g);
-	}
-	return ERR_OK;
-}
-
-static enum err on_job(struct deliverer *d, struct slice body, int *fd)
-{
-	struct msg_job m;
-	enum err e = msg_job_decode(body, &m);
-
-	(void)fd;
-	if (e != ERR_OK || d->incoming != NULL || d->draft.site != NULL || m.rcpt_count == 0 ||
-		job_find(d, m.job) != NULL || m.content_bytes > (uint64_t)INT64_MAX / 2 ||
-		m.head_offset > (uint64_t)INT64_MAX / 2 ||
-		m.content_offset > (uint64_t)INT64_MAX / 2) {
-		return ERR_PROTO;
-	}
-	struct site *s = site_find(d, m.site);
-	struct segment *g = segment_find(d, m.segment);
-	if (s == NULL || g == NULL || g->is_dropped) {
-		return ERR_PROTO;
-	}
-	struct job *j = job_new(&d->pool, m.rcpt_count);
-	j->id = m.job;
-	j->site = s;
-	j->segment = g;
-	j->fd = g->fd;
-	j->head_at = m.head_offset;
-	j->head_bytes = m.head_bytes;
-	j->content_at = m.content_offset;
-	j->content_bytes = m.content_bytes;
-	j->flags = m.flags;
-	j->ret = m.ret;
-	j->queue_id = job_copy(j, m.queue_id);
-	j->sender = job_copy(j, m.sender);
-	j->envid = job_copy(j, m.envid);
-	d->incoming = j;
-	return ERR_OK;
-}
-
-static enum err on_job_rcpt(struct deliverer *d, struct slice body, int *fd)
-{
-	struct msg_job_rcpt m;
-	enum err e = msg_job_rcpt_decode(body, &m);
-	struct job *j = d->incoming;
-
-	(void)fd;
-	if (e != ERR_OK || j == NULL || m.job != j->id) {
-		return ERR_PROTO;
-	}
-	struct job_rcpt *r = &j->rcpts[j->rcpts_got++];
-	r->address = job_copy(j, m.address);
-	r->orcpt = job_copy(j, m.orcpt);
-	r->notify = m.notify;
-	if (j->rcpts_got < j->rcpt_count) {
-		return ERR_OK;
-	}
-	d->incoming = NULL;
-	hash_id_table_insert(&d->jobs, &j->by_id, j->id);
-	j->segment->jobs++;
-	if (d->office.draining) {
-		j->arrived_ms = loop_now_ms(d->office.loop);
-		job_cancel(d, j);
-	} else {
-		site_add_job(j->site, j);
-	}
-	return ERR_OK;
-}
-
-static enum err on_job_cancel(struct deliverer *d, struct slice body, int *fd)
-{
-	struct msg_job_cancel m;
-	enum err e = msg_job_cancel_decode(body, &m);
-
-	(void)fd;
-	if (e != ERR_OK) {
-		return ERR_PROTO;
-	}
-	struct job *j = job_find(d, m.job);
-	/* One that is done already, or under way: its outcomes tell. */
-	if (j != NULL && !list_is_empty(&j->slot)) {
-		site_remove_job(j->site, j);
-		job_cancel(d, j);
-	}
-	return ERR_OK;
-}
-
-static const struct {
-	uint16_t type;
-	enum err (*run)(struct deliverer *d, struct slice body, int *fd);
-} orders[] = {
-	/* The frequent ones first. */
-	{MSG_ID_job, on_job},
-	{MSG_ID_job_rcpt, on_job_rcpt},
-	{MSG_ID_job_cancel, on_job_cancel},
-	{MSG_ID_segment, on_segment},
-	{MSG_ID_segment_drop, on_segment_drop},
-	{MSG_ID_site, on_site},
-	{MSG_ID_site_addr, on_site_addr},
-	{MSG_ID_site_drop, on_site_drop},
-	{MSG_ID_hello, on_hello},
-};
-
 static enum err on_frame(void *arg, uint16_t type, struct slice body, int *fd)
 {
 	struct deliverer *d = arg;
 
-	if (!d->greeted && type != MSG_ID_hello) {
-		return ERR_PROTO;
+	enum err e = ERR_PROTO;
+
+	if (type == MSG_ID_hello) {
+		e = on_hello(d, body);
+	} else if (d->greeted) {
+		e = book_take(&d->book, type, body, fd);
 	}
-	for (size_t i = 0; i < ARRAY_LEN(orders); i++) {
-		if (orders[i].type == type) {
-			enum err e = orders[i].run(d, body, fd);
-			if (e != ERR_OK) {
-				log_error("event=nonsense from=qmgr message=%s",
-					msg_name(type));
-			}
-			return e;
-		}
+	if (e != ERR_OK) {
+		log_error("event=nonsense from=qmgr message=%s type=%u", msg_name(type), type);
 	}
-	log_error("event=nonsense from=qmgr message=%s type=%u", msg_name(type), type);
-	return ERR_PROTO;
+	return e;
 }
 
-/* Nobody is there to hear how it goes: everything as before the first message. */
+/* Nobody is there to hear how it goes. */
 static void forget_all(struct deliverer *d)
 {
-	struct hash_id_link *link;
-
 	if (d->qmgr != NULL) {
 		channel_close(&d->qmgr);
 	}
 	d->greeted = false;
-	job_free(&d->pool, &d->incoming);
-	ALLOC_FREE(d->draft.servers);
-	d->draft = (struct site_draft){0};
-	/* Jobs before the sites whose queues they stand in. */
-	while ((link = hash_id_table_next(&d->jobs, NULL)) != NULL) {
-		struct job *j = CONTAINER_OF(link, struct job, by_id);
-		hash_id_table_remove(&d->jobs, link);
-		job_free(&d->pool, &j);
-	}
-	while ((link = hash_id_table_next(&d->sites, NULL)) != NULL) {
-		site_forget(d, CONTAINER_OF(link, struct site, by_id));
-	}
-	while ((link = hash_id_table_next(&d->segments, NULL)) != NULL) {
-		segment_free(d, CONTAINER_OF(link, struct segment, by_id));
-	}
+	book_forget(&d->book);
 }
 
 static void on_qmgr_gone(void *arg, enum err why)
@@ -532,7 +222,7 @@ static void on_qmgr_gone(void *arg, enum err why)
 	struct deliverer *d = arg;
 
 	if (why == ERR_CLOSED) {
-		log_info("event=qmgr_gone jobs=%zu", d->jobs.count);
+		log_info("event=qmgr_gone jobs=%zu", d->book.jobs.count);
 	} else {
 		log_error("event=qmgr_gone err=\"%s\"", err_str(why));
 	}
@@ -617,16 +307,11 @@ static void hook_peer(struct service *s, void *arg, enum role role, unsigned ind
 static void hook_drain(struct service *s, void *arg, int64_t within_ms)
 {
 	struct deliverer *d = arg;
-	struct hash_id_link *link = NULL;
 
 	(void)s;
 	(void)within_ms;
 	d->office.draining = true;
-	while ((link = hash_id_table_next(&d->sites, link)) != NULL) {
-		struct site *site = CONTAINER_OF(link, struct site, by_id);
-		cancel_waiting(d, site);
-		site_quiet(site);
-	}
+	book_drain(&d->book);
 	end_if_drained(d);
 }
 
@@ -639,14 +324,14 @@ static void hook_status(struct service *s, void *arg, struct json *to)
 	struct hash_id_link *link = NULL;
 
 	(void)s;
-	while ((link = hash_id_table_next(&d->sites, link)) != NULL) {
+	while ((link = hash_id_table_next(&d->book.sites, link)) != NULL) {
 		const struct site *site = CONTAINER_OF(link, struct site, by_id);
 		up += site->up;
 		waiting += site->waiting;
 		running += site->running;
 	}
-	json_member_u64(to, "sites", d->sites.count);
-	json_member_u64(to, "segments", d->segments.count);
+	json_member_u64(to, "sites", d->book.sites.count);
+	json_member_u64(to, "segments", d->book.segments.count);
 	json_member_u64(to, "connections", d->office.open);
 	json_member_u64(to, "connections_up", up);
 	json_member_u64(to, "jobs_waiting", waiting);
@@ -662,7 +347,6 @@ static void hook_close(struct service *s, void *arg)
 	struct deliverer *d = arg;
 
 	(void)s;
-	d->is_closing = true;
 	if (d->qmgr != NULL && channel_flush(d->qmgr, d->office.draining) != ERR_OK) {
 		log_warn("event=close what=\"the last reports did not reach qmgr\"");
 	}
@@ -694,10 +378,7 @@ struct deliverer *deliverer_new(void)
 {
 	struct deliverer *d = alloc_zero(1, sizeof(*d));
 
-	hash_id_table_init(&d->segments);
-	hash_id_table_init(&d->sites);
-	hash_id_table_init(&d->jobs);
-	job_pool_init(&d->pool);
+	book_init(&d->book, &d->office);
 	d->site_down_gate = (struct log_gate){.burst = 20, .period_s = 10};
 	return d;
 }
@@ -709,9 +390,6 @@ void deliverer_free(struct deliverer **d)
 	if (it == NULL) {
 		return;
 	}
-	hash_id_table_clear(&it->segments);
-	hash_id_table_clear(&it->sites);
-	hash_id_table_clear(&it->jobs);
-	job_pool_clear(&it->pool);
+	book_clear(&it->book);
 	ALLOC_FREE(*d);
 }

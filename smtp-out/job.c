@@ -126,19 +126,24 @@ void job_settle_rest(struct job *j, const struct outcome *o)
 	}
 }
 
-void job_restart(struct job *j)
+void job_unsettle(struct job *j)
 {
 	for (uint32_t i = 0; i < j->rcpt_count; i++) {
 		j->rcpts[i].state = RCPT_PENDING;
 		j->rcpts[i].outcome = (struct outcome){0};
 	}
+}
+
+void job_restart(struct job *j)
+{
+	job_unsettle(j);
 	j->began_ms = 0;
 }
 
-/* The header ends with an empty line; line_at counts the bytes of the current line. */
+/* The header ends with an empty line. */
 struct look {
-	struct job_bytes_seen seen;
-	size_t line_at;
+	struct job_content seen;
+	size_t column; /* in the current line */
 	bool in_body;
 };
 
@@ -148,14 +153,15 @@ static void look_at(struct look *l, struct slice s)
 		uint8_t c = s.p[i];
 
 		if (c >= 0x80) {
-			l->seen.anywhere = true;
-			l->seen.in_header = l->seen.in_header || !l->in_body;
+			l->seen.any_8bit = true;
+			l->seen.header_8bit = l->seen.header_8bit || !l->in_body;
 		}
 		if (c == '\n') {
-			l->in_body = l->in_body || l->line_at == 0;
-			l->line_at = 0;
+			l->in_body = l->in_body || l->column == 0;
+			l->column = 0;
 		} else if (c != '\r') {
-			l->line_at++;
+			l->seen.stuffed += l->column == 0 && c == '.' ? 1 : 0;
+			l->column++;
 		}
 	}
 }
@@ -178,7 +184,7 @@ static enum err look_at_range(const struct job *j, struct look *l, uint64_t at, 
 	return ERR_OK;
 }
 
-enum err job_look_for_8bit(const struct job *j, struct job_bytes_seen *out)
+enum err job_look(const struct job *j, struct job_content *out)
 {
 	struct look l = {.in_body = false};
 	enum err e = look_at_range(j, &l, j->head_at, j->head_bytes);

@@ -86,14 +86,17 @@ static inline uint64_t job_bytes(const struct job *j)
 void job_settle(struct job *j, uint32_t rcpt, const struct outcome *o);
 /* All that are not settled. */
 void job_settle_rest(struct job *j, const struct outcome *o);
+/* No recipient is settled any more: what was said of them cannot be trusted. */
+void job_unsettle(struct job *j);
 /* All as when it came, for another connection. */
 void job_restart(struct job *j);
 
-/* Whether head fields or anything at all has 8-bit bytes; reads the file. */
-struct job_bytes_seen {
-	bool in_header;
-	bool anywhere;
+/* What can be known of a message only by reading it. */
+struct job_content {
+	bool header_8bit;
+	bool any_8bit;
+	uint64_t stuffed; /* dots that stand there for the wire only */
 };
-MUST_CHECK enum err job_look_for_8bit(const struct job *j, struct job_bytes_seen *out);
+MUST_CHECK enum err job_look(const struct job *j, struct job_content *out);
 
 #endif

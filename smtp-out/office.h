@@ -22,6 +22,8 @@ struct office_reports {
 	void (*on_up)(void *arg, const struct connection *c);
 	/* One that had been up is gone. */
 	void (*on_gone)(void *arg, const struct connection *c);
+	/* It came back from a connection when nothing new is to begin; the receiver's too. */
+	void (*on_unbegun)(void *arg, struct job *j);
 	/* Every recipient is settled; the job is the receiver's now. connection may be null;
 	 * host and addr say where when there is none. */
 	void (*on_job)(void *arg, struct job *j, const struct connection *c, const char *host,

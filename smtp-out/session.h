@@ -35,12 +35,19 @@ enum session_end {
 	SESSION_REFUSED  /* the server said 421 to a message on a fresh connection */
 };
 
+/* How one ended before it was ready. */
+enum session_failure {
+	SESSION_USELESS,   /* close it */
+	SESSION_DISMISSED, /* QUIT has been written: finish the stream */
+	SESSION_NO_TLS     /* close it; without TLS this server may be used */
+};
+
 struct session_owner {
 	/* The next job, or null; it belongs to the session until it comes back. behind: its
 	 * envelope is to follow the content of another. */
 	struct job *(*next_job)(void *arg, bool behind);
-	/* The job has not begun and is as it came. was_refused: this server would not have it
-	 * now; false when no other is to be tried, and the session settles it. */
+	/* The job has not begun: the owner restarts it. was_refused: this server would not have
+	 * it now. False when no other is to be tried: the session keeps and settles it. */
 	bool (*job_back)(void *arg, struct job *j, bool was_refused);
 	/* Every recipient is settled. */
 	void (*job_done)(void *arg, struct job *j);
@@ -48,8 +55,8 @@ struct session_owner {
 	void (*on_ready)(void *arg);
 	/* Nothing to do: session_work() when a job is there. */
 	void (*on_idle)(void *arg);
-	/* This server cannot be used; in_clear: without TLS it may be. The text is borrowed. */
-	void (*on_failed)(void *arg, const struct outcome *why, bool in_clear);
+	/* This server cannot be used. The text is borrowed. */
+	void (*on_failed)(void *arg, const struct outcome *why, enum session_failure how);
 	void (*on_closed)(void *arg, enum session_end how);
 
 	void (*write)(void *arg, struct slice bytes);

@@ -12,10 +12,17 @@
 #define IN_CLEAR_MS 600000
 #define ALIVE_MS 60000
 #define HOLD_MS 5000
+#define QUICK_MS 50
+#define BACKS_BEHIND 2u /* a job that came back so often follows no other's content */
 
 static int64_t now_ms(const struct site *s)
 {
 	return loop_now_ms(s->office->loop);
+}
+
+static uint32_t most_connections(const struct site *s)
+{
+	return s->max_connections > 0 ? s->max_connections : 1;
 }
 
 struct site *site_of_restless(struct list *entry)
@@ -106,7 +113,7 @@ void site_update(struct site *s, uint32_t max_connections, struct site_server **
 	for (entry = s->idle.next; entry != &s->idle; entry = next) {
 		struct connection *c = CONTAINER_OF(entry, struct connection, idle_here);
 		next = entry->next;
-		if (s->open > s->max_connections || leads_elsewhere(s, c)) {
+		if (s->open > most_connections(s) || leads_elsewhere(s, c)) {
 			connection_quit(c);
 		}
 	}
@@ -135,8 +142,15 @@ static bool is_own_door(const struct settings *set, const struct endpoint *to)
 /* However an address is dressed: what it leads to in the end. */
 static bool is_forbidden(const struct settings *set, struct endpoint to)
 {
-	static const uint8_t nat64[12] = {0x00, 0x64, 0xff, 0x9b};
-	struct endpoint inner = {.family = 4};
+	/* IPv6 prefixes behind which an IPv4 address stands. */
+	static const struct {
+		uint8_t prefix[12];
+		uint8_t bytes;
+	} wraps[] = {
+		{{0x00, 0x64, 0xff, 0x9b}, 12}, /* NAT64, RFC 6052 */
+		{{0x20, 0x02}, 2},              /* 6to4, RFC 3056 */
+		{{0x00}, 12},                   /* IPv4-compatible, RFC 4291 */
+	};
 
 	endpoint_unmap(&to);
 	if (is_own_door(set, &to)) {
@@ -148,9 +162,14 @@ static bool is_forbidden(const struct settings *set, struct endpoint to)
 	if (cidr_list_has(set->forbidden, &to)) {
 		return true;
 	}
-	if (to.family == 6 && memcmp(to.addr, nat64, sizeof(nat64)) == 0) {
-		memcpy(inner.addr, to.addr + 12, 4);
-		return cidr_list_has(set->forbidden, &inner);
+	for (size_t i = 0; to.family == 6 && i < ARRAY_LEN(wraps); i++) {
+		struct endpoint inner = {.family = 4};
+
+		memcpy(inner.addr, to.addr + wraps[i].bytes, 4);
+		if (memcmp(to.addr, wraps[i].prefix, wraps[i].bytes) == 0 &&
+			cidr_list_has(set->forbidden, &inner)) {
+			return true;
+		}
 	}
 	return false;
 }
@@ -239,22 +258,33 @@ void site_remove_job(struct site *s, struct job *j)
 	s->waiting--;
 }
 
+/*
+ * Whether the job may wait behind the content of another: not what a connection that is being
+ * made can have soon, or an idle one at once (unless the server is so quick that the saved turn
+ * is worth more); nor what has been there in vain.
+ */
+static bool may_follow(const struct site *s, const struct job *j)
+{
+	return s->waiting > s->open - s->up && j->backs < BACKS_BEHIND &&
+	       (list_is_empty(&s->idle) || s->pace_ms <= QUICK_MS);
+}
+
 struct job *site_next_job(struct site *s, bool behind)
 {
 	struct list *entry = list_first(&s->jobs);
-	uint32_t most = s->max_connections > 0 ? s->max_connections : 1;
+	struct job *j;
 
-	if (entry == NULL || s->open > most) {
+	if (entry == NULL || s->open > most_connections(s)) {
 		return NULL;
 	}
-	/* What waits for a connection that is being made is not put behind a content. */
-	if (behind && s->waiting <= s->open - s->up) {
+	j = CONTAINER_OF(entry, struct job, slot);
+	if (behind && !may_follow(s, j)) {
 		return NULL;
 	}
 	list_remove(entry);
 	s->waiting--;
 	s->running++;
-	return CONTAINER_OF(entry, struct job, slot);
+	return j;
 }
 
 bool site_job_back(struct site *s, struct job *j, bool was_refused)
@@ -262,12 +292,17 @@ bool site_job_back(struct site *s, struct job *j, bool was_refused)
 	uint32_t most = s->office->settings->address_limit;
 
 	most = s->server_count < most ? s->server_count : most;
-	if (s->office->draining || (was_refused && ++j->tries >= most)) {
+	if (was_refused && ++j->tries >= most) {
 		return false;
+	}
+	job_restart(j);
+	s->running--;
+	if (s->office->draining) {
+		s->office->reports->on_unbegun(s->office->arg, j);
+		return true;
 	}
 	list_prepend(&s->jobs, &j->slot);
 	s->waiting++;
-	s->running--;
 	rouse(s);
 	return true;
 }
@@ -275,6 +310,7 @@ bool site_job_back(struct site *s, struct job *j, bool was_refused)
 void site_job_done(struct site *s, struct job *j, const struct connection *c)
 {
 	s->running--;
+	s->pace_ms += (now_ms(s) - j->began_ms - s->pace_ms) / 8;
 	s->office->reports->on_job(s->office->arg, j, c, "", "");
 }
 
@@ -282,11 +318,10 @@ void site_job_done(struct site *s, struct job *j, const struct connection *c)
 
 static bool may_open(const struct site *s)
 {
-	uint32_t most = s->max_connections > 0 ? s->max_connections : 1;
 	uint32_t being_made = s->open - s->up;
 	int64_t now = now_ms(s);
 
-	if (s->waiting <= being_made || s->open >= most) {
+	if (s->waiting <= being_made || s->open >= most_connections(s)) {
 		return false;
 	}
 	if (s->up > 0) {
@@ -352,12 +387,10 @@ void site_connection_up(struct site *s)
 
 void site_connection_idle(struct site *s, struct connection *c)
 {
-	uint32_t most = s->max_connections > 0 ? s->max_connections : 1;
-
 	c->is_idle = true;
 	list_append(&s->office->idle, &c->idle_slot);
 	list_prepend(&s->idle, &c->idle_here);
-	if (s->open > most || s->office->draining || leads_elsewhere(s, c)) {
+	if (s->open > most_connections(s) || s->office->draining || leads_elsewhere(s, c)) {
 		connection_quit(c);
 	}
 }
@@ -402,7 +435,9 @@ static void fail_waiting(struct site *s, const struct grievance *g)
 	struct outcome o = g->outcome;
 	struct list *entry;
 
-	o.flags |= OUTCOME_SITE_DOWN;
+	if (o.stage != STAGE_LOCAL) {
+		o.flags |= OUTCOME_SITE_DOWN;
+	}
 	while ((entry = list_first(&s->jobs)) != NULL) {
 		struct job *j = CONTAINER_OF(entry, struct job, slot);
 		site_remove_job(s, j);
@@ -413,12 +448,9 @@ static void fail_waiting(struct site *s, const struct grievance *g)
 
 void site_round_failed(struct site *s, struct connection *c)
 {
-	struct grievance *g = c->grievance;
+	const struct grievance *g = c->grievance;
 
 	assert(g != NULL && !c->is_up);
-	if (!c->never && g->outcome.kind == VERDICT_NEVER) {
-		g->outcome.kind = VERDICT_LATER;
-	}
 	uncount(s, c);
 	if (s->up > 0) {
 		s->hold_until_ms = now_ms(s) + HOLD_MS;

@@ -45,6 +45,7 @@ struct site {
 	uint32_t open;
 	uint32_t up;
 	uint32_t running;       /* jobs with connections */
+	int64_t pace_ms;        /* what a job takes lately, about */
 	int64_t alive_until_ms; /* a connection came up not long ago */
 	int64_t hold_until_ms;  /* no new connections: the server has said no to more */
 };

@@ -12,6 +12,7 @@
 
 #include "common/base/alloc.h"
 #include "common/base/hash.h"
+#include "common/base/limits.h"
 #include "common/base/list.h"
 #include "common/base/str.h"
 #include "common/io/endpoint.h"
@@ -285,13 +286,17 @@ static bool set_host(SSL *ssl, const char *host)
 {
 	struct endpoint literal;
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+	char name[LIMIT_HOSTNAME + 1]; /* the macro wants what is not const */
 
 	if (endpoint_parse_addr(slice_from_cstr(host), 0, &literal) == ERR_OK) {
 		return X509_VERIFY_PARAM_set1_ip(param, literal.addr,
 			       literal.family == 4 ? 4 : 16) == 1;
 	}
-	SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	return SSL_set_tlsext_host_name(ssl, host) == 1 && SSL_set1_host(ssl, host) == 1;
+	/* RFC 9525: names stand in subjectAltName, and a wildcard is a whole label. */
+	SSL_set_hostflags(ssl,
+		X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+	return str_copy(name, sizeof(name), slice_from_cstr(host)) == ERR_OK &&
+	       SSL_set_tlsext_host_name(ssl, name) == 1 && SSL_set1_host(ssl, host) == 1;
 }
 
 struct ssl_st *tls_client(struct tls *t, const char *host, enum tls_level level)
