@@ -186,14 +186,22 @@ static void tell_none(struct job *j)
 
 /* ---- addresses ---- */
 
-static bool has_addr(const struct job *j, const struct endpoint *to)
+/* An address stands once, at its best preference. False: it stands there already. */
+static bool make_way(struct job *j, const struct endpoint *to, uint16_t preference)
 {
 	for (size_t i = 0; i < j->addr_count; i++) {
-		if (endpoint_eq_addr(&j->addrs[i].to, to)) {
-			return true;
+		if (!endpoint_eq_addr(&j->addrs[i].to, to)) {
+			continue;
 		}
+		if (j->addrs[i].preference <= preference) {
+			return false;
+		}
+		j->addr_count--;
+		memmove(&j->addrs[i], &j->addrs[i + 1],
+			(j->addr_count - i) * sizeof(*j->addrs));
+		return true;
 	}
-	return false;
+	return true;
 }
 
 /* Kept together by host, so that a route names each host once. */
@@ -219,7 +227,7 @@ static void consider(struct job *j, struct slice host, uint16_t preference, uint
 		return;
 	}
 	endpoint_unmap(&to);
-	if (has_addr(j, &to)) {
+	if (!make_way(j, &to, preference)) {
 		return;
 	}
 	struct route_addr a = {.to = to,
