@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/alloc.h"
+#include "common/base/str.h"
 #include "common/conf/why.h"
 #include "common/io/fd.h"
 #include "master/logfile.h"
@@ -56,8 +57,12 @@ enum err logfile_open(const struct conf *c, bool background, int *fd, char **pat
 	}
 	if (named.n != 0) {
 		name = alloc_cstr(conf_cstr(c, CONF_maillog_file));
-	} else if (asprintf(&name, "%s/ekiden.log", conf_cstr(c, CONF_data_directory)) < 0) {
-		return ERR_SYS;
+	} else {
+		size_t size = conf_text(c, CONF_data_directory).n + sizeof("/ekiden.log");
+		name = alloc_bytes(size);
+		enum err e = str_format(name, size, "%s/ekiden.log",
+			conf_cstr(c, CONF_data_directory));
+		assert(e == ERR_OK);
 	}
 	file = strcmp(name, "/dev/stdout") == 0 ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
 						: open_append(name);

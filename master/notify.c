@@ -21,7 +21,7 @@ void notify_init(struct notify *n)
 
 	*n = (struct notify){.ready_fd = -1};
 	/* NOLINTNEXTLINE(concurrency-mt-unsafe): one thread. */
-	const char *text = getenv(READY_VARIABLE);
+	const char *text = secure_getenv(READY_VARIABLE);
 	if (text != NULL && num_parse_u32(slice_from_cstr(text), 65535, &fd) == ERR_OK &&
 		fd > 2 && fcntl((int)fd, F_SETFD, FD_CLOEXEC) == 0) {
 		n->ready_fd = (int)fd;

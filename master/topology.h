@@ -22,21 +22,21 @@ enum program_filter {
 };
 
 struct program {
+	const char *name;   /* of the file below libexec, and in logs */
+	const char *user;   /* who it is when the relay is started as root */
+	const char *socket; /* its control socket below run/, or null */
+	int64_t drain_ms;   /* for what runs; -1: smtpd_drain_time */
+	int64_t silent_ms;  /* without an answer so long: killed */
+	int64_t start_ms;   /* not ready after so long: killed */
 	enum role role;
-	const char *name;      /* of the file below libexec, and in logs */
-	const char *user;      /* who it is when the relay is started as root */
-	bool queue_group;      /* its primary group is TOPOLOGY_QUEUE_GROUP */
 	unsigned sees;         /* its part of the configuration */
 	enum conf_param count; /* parameter with the number of processes; CONF_COUNT: one */
-	bool listens;          /* gets the listeners of master.cf */
 	enum program_filter filter; /* what it may do with the filter of suppressed addresses */
-	const char *socket;         /* its control socket below run/, or null */
 	unsigned start_stage; /* started when all of the lower stages have checked the settings
 			       */
 	unsigned stop_stage;  /* drained when all of the lower stages are gone */
-	int64_t drain_ms;     /* for what runs; -1: smtpd_drain_time */
-	int64_t silent_ms;    /* without an answer so long: killed */
-	int64_t start_ms;     /* not ready after so long: killed */
+	bool queue_group;     /* its primary group is TOPOLOGY_QUEUE_GROUP */
+	bool listens;         /* gets the listeners of master.cf */
 };
 
 #define TOPOLOGY_QUEUE_GROUP "ekiden-queue"

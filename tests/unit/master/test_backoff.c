@@ -24,24 +24,24 @@ static void waits_longer_each_time_up_to_half_a_minute(void **state)
 static void counts_failures_and_forgets_them_with_health(void **state)
 {
 	static const struct {
-		unsigned before;
 		int64_t lived_ms;
+		unsigned before;
 		unsigned after;
 	} cases[] = {
 		{0, 0, 1},
-		{1, 0, 2},
-		{5, 100, 6},
-		{5, 1999, 6},
-		{5, 2000, 5},
-		{5, 4000, 4},
-		{5, 10000, 1},
-		{5, 59999, 1},
-		{9, 60000, 1},
-		{100, 0, 11},
-		{UINT32_MAX, 0, 11},
-		{UINT32_MAX, 60000, 1},
-		{3, INT64_MAX, 1},
-		{3, -5, 4},
+		{0, 1, 2},
+		{100, 5, 6},
+		{1999, 5, 6},
+		{2000, 5, 5},
+		{4000, 5, 4},
+		{10000, 5, 1},
+		{59999, 5, 1},
+		{60000, 9, 1},
+		{0, 100, 11},
+		{0, UINT32_MAX, 11},
+		{60000, UINT32_MAX, 1},
+		{INT64_MAX, 3, 1},
+		{-5, 3, 4},
 	};
 
 	(void)state;

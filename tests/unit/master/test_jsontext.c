@@ -92,9 +92,9 @@ static void nests_as_deep_as_it_says(void **state)
 
 	(void)state;
 	for (size_t depth = 1; depth <= 40; depth++) {
-		size_t n = 0;
-		memcpy(text, "{\"a\":", 5);
-		n = 5;
+		static const char head[] = {'{', '"', 'a', '"', ':'};
+		size_t n = sizeof(head);
+		memcpy(text, head, n);
 		for (size_t i = 1; i < depth; i++) {
 			text[n++] = '[';
 		}

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "common/base/alloc.h"
 #include "common/io/fd.h"
 #include "master/listeners.h"
 
@@ -46,12 +47,13 @@ static void listen_on(struct source *s, const char *host, uint16_t port, const c
 	static char name[] = "smtp";
 	struct conf_listener *l = &s->items[s->source.listener_count++];
 
-	*l = (struct conf_listener){.name = name,
-		.host = host == NULL ? NULL : strdup(host),
-		.port = port,
-		.processes = processes,
-		.options = options == NULL ? NULL : strdup(options),
-		.line = 3};
+	assert_true(s->source.listener_count <= SOURCE_MAX);
+	l->name = name;
+	l->host = host == NULL ? NULL : alloc_cstr(host);
+	l->port = port;
+	l->processes = processes;
+	l->options = options == NULL ? NULL : alloc_cstr(options);
+	l->line = 3;
 }
 
 static enum err prepare(struct source *s, const struct listeners *old, struct listeners *out,
@@ -149,7 +151,7 @@ static void keeps_the_socket_of_what_stays(void **state)
 	assert_int_equal(second.items[0].id, first.items[0].id);
 	assert_true(listeners_have(&second, &first.items[0]));
 	/* Other options: the same socket under another number. */
-	s.items[0].options = strdup("x=y\n");
+	s.items[0].options = alloc_cstr("x=y\n");
 	assert_int_equal(prepare(&s, &second, &third, &waits), ERR_OK);
 	assert_false(third.items[0].is_kept);
 	assert_true(third.items[0].fd >= 0);

@@ -53,7 +53,7 @@ static void lets_exactly_these_pairs_talk(void **state)
 
 	(void)state;
 	for (unsigned a = 0; a < ROLE_COUNT; a++) {
-		for (unsigned b = 0; b < ROLE_COUNT; b++) {
+		for (size_t b = 0; b < ROLE_COUNT; b++) {
 			assert_int_equal(topology_may_talk((enum role)a, (enum role)b),
 				table[a][2 * b] == 'x');
 		}
