@@ -130,9 +130,9 @@ def writes_that_fail_never_get_250():
     with Disk() as disk, Sink() as sink:
         relay = relay_on(disk, sink, queue_minfree=1)
         try:
-            disk.balloon(leave_kb=256)
+            disk.balloon(leave_kb=6000)
             acked, refused = [], 0
-            for i in range(60):
+            for i in range(160):
                 code = try_send(relay, 'm%d' % i, 60000)
                 if code == 250:
                     acked.append('m%d' % i)
