@@ -9,6 +9,7 @@
 #include "common/base/str.h"
 #include "common/io/fd.h"
 #include "qmgr/agent.h"
+#include "qmgr/compact.h"
 #include "qmgr/control.h"
 #include "qmgr/intake.h"
 #include "qmgr/notice.h"
@@ -115,6 +116,7 @@ static void sweep(struct qmgr *q)
 	uint64_t found = store_sweep(q->store);
 
 	if (found > 0) {
+		compact_reconcile(q);
 		log_info("event=found messages=%llu", (unsigned long long)found);
 	}
 	q->next_sweep_ms = clock_mono_ms() + SWEEP_EVERY_MS;
@@ -143,6 +145,7 @@ static void on_tick(void *arg)
 		sweep(q);
 	}
 	intake_rotate_finished(q);
+	compact_tick(q);
 	notice_pump(q);
 	router_expire(q);
 	site_expire(q);
@@ -178,6 +181,11 @@ static enum err on_start(struct service *s, void *arg)
 	loop_timer_init(&q->tick, q->loop, on_tick, q);
 	q->wall_minus_mono_s = clock_wall_s() - clock_mono_ms() / 1000;
 	sweep(q);
+	e = compact_new(q);
+	if (e != ERR_OK) {
+		log_error("event=start_failed err=\"%s\"", err_str(e));
+		return e;
+	}
 	log_info("event=queue_read recipients=%llu segments=%u ms=%lld",
 		(unsigned long long)store_live(q->store), store_segment_count(q->store),
 		(long long)(clock_mono_ms() - began));
@@ -253,6 +261,7 @@ static void on_close(struct service *s, void *arg)
 	loop_timer_stop(&q->tick);
 	q->draining = true; /* nothing goes out any more while the agents' jobs come back */
 	control_close(q);
+	compact_free(q);
 	intake_close_all(q);
 	agent_close_all(q);
 	notice_close(q);

@@ -247,6 +247,7 @@ struct qmgr {
 	bool sick; /* slots cannot be written: nothing is dispatched */
 	bool draining;
 	struct control *control;
+	struct compact *compact;
 
 	uint64_t count_delivered;
 	uint64_t count_deferred;

@@ -174,6 +174,12 @@ const char *segment_writer_next_id(struct segment_writer *w)
 	return w->next_id;
 }
 
+void segment_writer_use_id(struct segment_writer *w, const char id[QUEUE_ID_BYTES + 1])
+{
+	memcpy(w->next_id, id, QUEUE_ID_BYTES);
+	w->next_id[QUEUE_ID_BYTES] = 0;
+}
+
 static void take_id(struct segment_writer *w, char to[QUEUE_ID_BYTES + 1])
 {
 	memcpy(to, segment_writer_next_id(w), QUEUE_ID_BYTES + 1);

@@ -60,6 +60,8 @@ MUST_CHECK enum err segment_writer_add(struct segment_writer *w, const struct en
 /* Draws the queue id that the next add or big_begin will use, so that it can stand in Received.
  */
 const char *segment_writer_next_id(struct segment_writer *w);
+/* The next add takes that id instead of a new one (a copy of a message that has one). */
+void segment_writer_use_id(struct segment_writer *w, const char id[QUEUE_ID_BYTES + 1]);
 /* Bytes and records that wait for the commit. */
 size_t segment_writer_pending(const struct segment_writer *w);
 
