@@ -25,7 +25,7 @@ def two_ways(sink, dead, **settings):
 
 
 def rows(relay):
-    return {m['qid']: m for m in relay.json('queue', 'list')}
+    return {m['queue_id']: m for m in relay.json('queue', 'list')}
 
 
 def rest(relay, *ids):
@@ -56,10 +56,11 @@ def hold_release_delete():
                 wait_until(lambda: late.ledger[('b', 'y@dead.example')] == 1, 'the flushed one arrives')
                 wait_until(lambda: set(rows(relay)) == {a}, 'the held one stays alone')
                 relay.ctl('queue', 'release', a)
-                relay.ctl('queue', 'requeue', a)
                 wait_until(lambda: late.ledger[('a', 'x@dead.example')] == 1, 'the released one arrives')
                 assert sum(late.ledger.values()) == 2
             c = relay.send('s@example.net', ['z@dead.example'], message('c'))
+            rest(relay, c)
+            relay.ctl('queue', 'requeue', c)
             rest(relay, c)
             relay.ctl('queue', 'delete', c)
             assert rows(relay) == {}, rows(relay)
