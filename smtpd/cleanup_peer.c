@@ -48,6 +48,7 @@ static void ticket_close(struct store_ticket *t)
 {
 	struct peer *p = t->peer;
 
+	assert(p != NULL);
 	hash_id_table_remove(&p->all->tickets, &t->link);
 	list_remove(&t->all);
 	list_remove(&t->waiting);

@@ -24,7 +24,7 @@ struct cleanup_peers *cleanup_peers_new(struct loop *loop, unsigned own_index,
 void cleanup_peers_free(struct cleanup_peers **p);
 
 /* Takes *fd: the channel to the cleanup of that number, in place of an earlier one. */
-void cleanup_peers_set(struct cleanup_peers *p, unsigned index, int *fd);
+void cleanup_peers_set(struct cleanup_peers *all, unsigned index, int *fd);
 struct store cleanup_peers_store(struct cleanup_peers *p);
 size_t cleanup_peers_count(const struct cleanup_peers *p);
 
