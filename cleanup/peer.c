@@ -310,8 +310,14 @@ static void on_gone(void *arg, enum err why)
 	struct peer_hub *hub = p->hub;
 	bool broken = p->role == ROLE_QMGR && why != ERR_CLOSED;
 
-	log_warn("event=peer_gone role=%u index=%u why=\"%s\" txs=%zu", (unsigned)p->role,
-		p->index, err_str(why), p->txs.count);
+	if (why == ERR_CLOSED) {
+		/* It ends, as every stop and restart has it; master says which. */
+		log_info("event=peer_gone program=%s index=%u txs=%zu", role_name(p->role),
+			p->index, p->txs.count);
+	} else {
+		log_warn("event=peer_gone program=%s index=%u why=\"%s\" txs=%zu",
+			role_name(p->role), p->index, err_str(why), p->txs.count);
+	}
 	peer_free(p);
 	if (broken) {
 		hub->on_broken(hub->arg, "qmgr sent what is no message for us");
