@@ -6,6 +6,7 @@
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -463,6 +464,42 @@ def test_it_says_when_the_disk_is_full_and_recovers():
         assert rig.fate(smtpd, tx)[0] == 452
 
 
+def test_a_disk_that_cannot_be_written_makes_it_sick_for_as_long_as_that_lasts():
+    with Rig() as rig:
+        qmgr, smtpd = rig.child.peer("ROLE_QMGR"), rig.smtpd()
+        assert rig.fate(smtpd, rig.submit(smtpd, PLAIN))[0] == 250
+        opened = qmgr.expect("segment_open")
+        running = rig.begin(smtpd)
+        smtpd.send("tx_content", tx=running, bytes=PLAIN)
+        qmgr.expect("enqueue")
+        qmgr.expect("enqueue_rcpt")
+        qmgr.send("segment_rotate", segment=opened["segment"])
+        qmgr.expect("segment_sealed")
+        os.chmod(rig.queue, 0o500)
+        try:
+            smtpd.send("tx_end", tx=running)
+            got = {}
+            for _ in range(2):
+                name, values, _ = smtpd.receive()
+                got[name] = values
+            assert got["store_state"]["state"] == C["STORE_SICK"], got
+            assert got["tx_done"]["smtp_code"] == 451 and got["tx_done"]["text"].startswith(b"4.3.0 "), got
+            # A newcomer is told at once, and nothing is taken.
+            other = rig.child.peer("ROLE_SMTPD", 1)
+            assert other.expect("store_state")["state"] == C["STORE_SICK"]
+            assert rig.fate(other, rig.begin(other))[0] == 451
+            # It goes on trying, and stays what it is.
+            time.sleep(2.5)
+            assert rig.child.status()["store"] == "sick"
+        finally:
+            os.chmod(rig.queue, 0o770)
+        began = time.monotonic()
+        assert smtpd.expect("store_state")["state"] == C["STORE_OK"]
+        assert time.monotonic() - began < 5
+        assert rig.fate(smtpd, rig.submit(smtpd, PLAIN))[0] == 250
+        assert not [n for n in os.listdir(rig.queue) if n.startswith("probe")]
+
+
 def test_lookups_fail_without_a_list():
     with Rig() as rig:
         smtpd = rig.smtpd()
@@ -474,6 +511,31 @@ def test_lookups_fail_without_a_list():
         rig.child.status()
         smtpd.send("lookup", request=8, address="x@example.net")
         assert smtpd.expect("lookup_done")["result"] == C["LOOKUP_CLEAR"]
+
+
+def test_lookups_say_why_an_address_is_on_the_list():
+    rig = Rig()
+    etc = os.path.join(rig.dir, "etc")
+    os.mkdir(etc)
+    with open(os.path.join(etc, "main.cf"), "w", encoding="ascii") as f:
+        f.writelines(f"{name} = {rig.params[name]}\n" for name in ("queue_directory", "data_directory"))
+    with open(os.path.join(etc, "master.cf"), "w", encoding="ascii") as f:
+        f.write("127.0.0.1:2525 inet n - n - - smtpd\n")
+    ekiden = os.path.join(os.environ.get("EKIDEN_BUILD", os.path.join(ROOT, "build")), "bin/ekiden")
+    done = subprocess.run([ekiden, "-c", etc, "suppress", "add", "Gone@Example.net"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    if os.geteuid() == 0:
+        for name in os.listdir(os.path.join(rig.dir, "lib/suppress")):
+            os.chown(os.path.join(rig.dir, "lib/suppress", name), NOBODY, NOBODY)
+    with rig:
+        smtpd = rig.smtpd()
+        for address, result in (("gone@example.net", C["LOOKUP_SUPPRESSED"]), ("GONE@EXAMPLE.NET", C["LOOKUP_SUPPRESSED"]),
+                                ("here@example.net", C["LOOKUP_CLEAR"])):
+            smtpd.send("lookup", request=1, address=address)
+            got = smtpd.expect("lookup_done")
+            assert got["result"] == result, (address, got)
+            assert got["text"].startswith(b"manual since 20") == (result == C["LOOKUP_SUPPRESSED"]), got
 
 
 def with_keys(rig, folder, kinds=("rs", "es")):
@@ -498,7 +560,7 @@ def test_messages_are_signed_in_memory_and_on_disk():
             else:
                 rig.child.configure(rig.params, rig.files)
             rig.child.status()
-            bodies = [b"", b"hi\r\n.\r\n..x\r\n\r\n\r\n", b".a line of text\r\n" * 700000 + b"\r\n\r\n"]
+            bodies = [b"", b"hi\r\n.\r\n..x\r\n\r\n\r\n", b".a line of text\r\n" * 100000 + b"\r\n\r\n"]
             for body in bodies:
                 message = b"Bcc: y@example.net\r\n" + PLAIN + body
                 assert rig.fate(smtpd, rig.submit(smtpd, stuff(message)), 60)[0] == 250
