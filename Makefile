@@ -50,11 +50,14 @@ DIALOG_SOURCES := $(wildcard tests/dialog/run_*.c)
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 # Helpers of the other tests, one program each: peers, load generators, file systems.
 TOOL_SOURCES := $(wildcard tests/support/*.c tests/system/*.c tests/bench/*.c)
+# Needs a library that only the set-up for tests brings.
+POWER_SOURCES := $(wildcard tests/system/power/*.c)
 
 UNIT_BINARIES := $(UNIT_SOURCES:%.c=$(BUILD)/%)
 DIALOG_BINARIES := $(DIALOG_SOURCES:%.c=$(BUILD)/%)
 FUZZ_BINARIES := $(FUZZ_SOURCES:%.c=$(BUILD)/%)
 TOOL_BINARIES := $(TOOL_SOURCES:%.c=$(BUILD)/%)
+POWER_BINARIES := $(POWER_SOURCES:%.c=$(BUILD)/%)
 TEST_BINARIES := $(UNIT_BINARIES) $(DIALOG_BINARIES)
 
 PROGRAM_BINARIES := $(HAVE_SERVICES:%=$(BUILD)/libexec/%) $(if $(filter ctl,$(HAVE)),$(BUILD)/bin/ekiden)
@@ -119,7 +122,7 @@ all: programs
 
 programs: $(PROGRAM_BINARIES)
 
-tests: programs $(TEST_BINARIES) $(TOOL_BINARIES)
+tests: programs $(TEST_BINARIES) $(TOOL_BINARIES) $(POWER_BINARIES)
 
 unit-binaries: $(TEST_BINARIES)
 
@@ -182,6 +185,13 @@ fuzz:
 bench:
 	@+$(AGAIN) programs $(TOOL_BINARIES)
 	@$(TEST_ENV) tests/bench/run $(BENCHFLAGS)
+
+# Power cuts of the queue's commit protocol: as root, for as long as it takes.
+CUTS ?= 1000
+.PHONY: torture-power
+torture-power: setup
+	@+$(AGAIN) $(POWER_BINARIES)
+	@$(TEST_ENV) tests/system/power/torture $(CUTS)
 
 clean:
 	rm -rf '$(BUILD)' '$(BUILD)-san'
@@ -292,7 +302,7 @@ $(BUILD)/$(1:.c=): $(BUILD)/obj/$(1:.c=.o) $(if $(2),$(call parts,$(2))) $(SUPPO
 endef
 $(foreach t,$(UNIT_SOURCES),$(eval $(call test_rules,$(t),$(call unit_program,$(t)))))
 $(foreach t,$(DIALOG_SOURCES),$(eval $(call test_rules,$(t),$(call dialog_program,$(t)))))
-$(foreach t,$(TOOL_SOURCES),$(eval $(call test_rules,$(t),$(call tool_program,$(t)))))
+$(foreach t,$(TOOL_SOURCES) $(POWER_SOURCES),$(eval $(call test_rules,$(t),$(call tool_program,$(t)))))
 
 # A fuzz target is linked with objects of its own kind, all of common/ and, when its first lines
 # say /* fuzz-of: smtpd */, that program's parts.
