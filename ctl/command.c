@@ -98,7 +98,7 @@ const struct verb *verb_at(size_t i)
 	return i < ARRAY_LEN(verbs) ? &verbs[i] : NULL;
 }
 
-static void say(const char *format, va_list args)
+static void PRINTF_LIKE(1, 0) say(const char *format, va_list args)
 {
 	(void)fputs("ekiden: ", stderr);
 	(void)vfprintf(stderr, format, args);

@@ -57,7 +57,8 @@ static bool take_plain(struct slice *s, struct jsonview_value *value)
 
 	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
 		if (slice_starts(*s, words[i])) {
-			*value = (struct jsonview_value){JSONVIEW_WORD, words[i]};
+			*value = (struct jsonview_value){JSONVIEW_WORD,
+				slice_head(*s, words[i].n)};
 			*s = slice_skip(*s, words[i].n);
 			return true;
 		}

@@ -150,8 +150,9 @@ void columns_add(struct columns *c, struct slice cell)
 	buf_init(&clean, cell.n + 1);
 	out_clean(cell, &clean);
 	char *text = alloc_zero(buf_len(&clean) + 1, 1);
-	if (buf_len(&clean) != 0) {
-		memcpy(text, buf_view(&clean).p, buf_len(&clean));
+	struct slice view = buf_view(&clean);
+	if (view.p != NULL) {
+		memcpy(text, view.p, view.n);
 	}
 	buf_clear(&clean);
 	c->cells = alloc_resize(c->cells, c->count + 1, sizeof(*c->cells));

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/num.h"
 #include "common/base/str.h"
 #include "common/io/fd.h"
 #include "ctl/client.h"
@@ -260,79 +261,144 @@ int verb_reload(struct command *c)
 
 /* ---- status ---- */
 
-/* An object or array of objects, indented; scalars as "name value". */
-static void show_members(struct slice object, unsigned depth)
+struct status {
+	const struct command *command;
+	struct columns programs;
+};
+
+/* A member as plain text, "" when there is none. */
+static void member_text(struct slice object, const char *name, struct buf *to)
 {
-	struct jsonview v = jsonview_open(object);
 	struct jsonview_value value;
-	struct slice name;
+
+	buf_reset(to);
+	if (jsonview_find(object, name, &value)) {
+		jsonview_plain(&value, to);
+	}
+}
+
+static void print_member(struct slice object, const char *before, const char *name)
+{
 	struct buf text;
 
 	buf_init(&text, OUT_LINE_MAX);
-	while (depth < 8 && jsonview_next(&v, &name, &value)) {
-		bool is_nested = value.kind == JSONVIEW_OBJECT || value.kind == JSONVIEW_ARRAY;
-		if (name.n != 0 || !is_nested) {
-			out_printf("%*s", (int)depth * 2, "");
-			out_text(name);
-		}
-		if (is_nested) {
-			out_printf("%s", name.n == 0 ? "" : "\n");
-			show_members(value.text, name.n == 0 ? depth : depth + 1);
-			continue;
-		}
-		buf_reset(&text);
-		jsonview_plain(&value, &text);
-		out_printf("%s", name.n == 0 ? "" : "  ");
+	member_text(object, name, &text);
+	if (buf_len(&text) != 0) {
+		out_printf("%s", before);
 		out_text(buf_view(&text));
-		out_printf("\n");
 	}
 	buf_clear(&text);
 }
 
-/* A program: one line, its scalars side by side. */
-static void show_line(struct slice object)
+static void format_uptime(struct slice object, char to[OUT_SHORT_MAX])
 {
-	struct jsonview v = jsonview_open(object);
-	struct jsonview_value value;
-	struct slice name;
 	struct buf text;
-	bool is_first = true;
+	uint64_t n = 0;
 
 	buf_init(&text, OUT_LINE_MAX);
-	while (jsonview_next(&v, &name, &value)) {
-		if (value.kind == JSONVIEW_OBJECT || value.kind == JSONVIEW_ARRAY) {
-			continue;
-		}
-		buf_reset(&text);
-		jsonview_plain(&value, &text);
-		out_printf("%s", is_first ? "" : "  ");
-		out_text(name);
-		out_printf(" ");
-		out_text(buf_view(&text));
-		is_first = false;
+	member_text(object, "uptime_s", &text);
+	if (num_parse_u64(buf_view(&text), INT64_MAX, &n) != ERR_OK) {
+		n = 0;
 	}
-	out_printf("%s", is_first ? "" : "\n");
-	v = jsonview_open(object);
-	while (jsonview_next(&v, &name, &value)) {
-		if (value.kind == JSONVIEW_OBJECT || value.kind == JSONVIEW_ARRAY) {
-			out_printf("  ");
-			out_text(name);
-			out_printf("\n");
-			show_members(value.text, 2);
-		}
-	}
+	out_format_age((int64_t)n, to);
 	buf_clear(&text);
+}
+
+/* The line of master: the relay as a whole. */
+static void show_relay(struct slice json)
+{
+	struct jsonview_value value;
+	struct jsonview list;
+	struct slice name;
+	char up[OUT_SHORT_MAX];
+
+	format_uptime(json, up);
+	print_member(json, "", "hostname");
+	print_member(json, ": ", "state");
+	out_printf(" for %s", up);
+	print_member(json, ", version ", "version");
+	print_member(json, ", settings ", "settings");
+	print_member(json, " of ", "config_directory");
+	print_member(json, "\nqueue ", "queue_directory");
+	print_member(json, ", data ", "data_directory");
+	print_member(json, ", log ", "log");
+	out_printf("\n");
+	if (!jsonview_find(json, "listeners", &value)) {
+		return;
+	}
+	list = jsonview_open(value.text);
+	while (jsonview_next(&list, &name, &value)) {
+		print_member(value.text, "listens on ", "address");
+		print_member(value.text, " port ", "port");
+		print_member(value.text, " (", "name");
+		out_printf(")\n");
+	}
+}
+
+/* What a program tells of itself: "sessions=1 messages=5". */
+static void add_detail(struct columns *to, struct slice json)
+{
+	struct jsonview_value value;
+	struct jsonview detail;
+	struct slice name;
+	struct buf text;
+	enum err e = ERR_OK;
+
+	buf_init(&text, OUT_LINE_MAX);
+	if (jsonview_find(json, "detail", &value)) {
+		detail = jsonview_open(value.text);
+		while (e == ERR_OK && jsonview_next(&detail, &name, &value)) {
+			if (value.kind == JSONVIEW_OBJECT || value.kind == JSONVIEW_ARRAY) {
+				continue;
+			}
+			e = buf_printf(&text, "%s%.*s=", buf_len(&text) == 0 ? "" : " ",
+				SLICE_ARG(name));
+			jsonview_plain(&value, &text);
+		}
+	}
+	columns_add(to, buf_view(&text));
+	buf_clear(&text);
+}
+
+static void add_program(struct status *s, struct slice json)
+{
+	char up[OUT_SHORT_MAX];
+	struct buf text;
+	struct buf index;
+
+	buf_init(&text, OUT_LINE_MAX);
+	buf_init(&index, OUT_LINE_MAX);
+	member_text(json, "role", &text);
+	member_text(json, "index", &index);
+	columns_printf(&s->programs, "%.*s-%.*s", SLICE_ARG(buf_view(&text)),
+		SLICE_ARG(buf_view(&index)));
+	static const char *const members[] = {"pid", "state"};
+	for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+		member_text(json, members[i], &text);
+		columns_add(&s->programs, buf_view(&text));
+	}
+	format_uptime(json, up);
+	columns_add(&s->programs, slice_from_cstr(up));
+	member_text(json, "restarts", &text);
+	columns_add(&s->programs, buf_view(&text));
+	add_detail(&s->programs, json);
+	buf_clear(&text);
+	buf_clear(&index);
 }
 
 static void on_status_line(void *arg, struct slice json)
 {
-	const struct command *c = arg;
+	struct status *s = arg;
+	struct jsonview_value value;
 
-	if (c->json) {
+	if (s->command->json) {
 		(void)fwrite(json.p, 1, json.n, stdout);
 		(void)putchar('\n');
+	} else if (jsonview_find(json, "role", &value) &&
+		   slice_eq(value.text, SLICE("master"))) {
+		show_relay(json);
 	} else {
-		show_line(json);
+		add_program(s, json);
 	}
 }
 
@@ -344,10 +410,21 @@ int verb_status(struct command *c)
 	if (c->count != 0) {
 		return usage_error("status takes no operands");
 	}
+	static const char *const heads[] = {"PROGRAM", "PID", "STATE", "UP", "RESTARTS",
+		"DETAIL"};
+	struct status s = {.command = c};
+	columns_init(&s.programs, ARRAY_LEN(heads));
+	for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+		columns_add(&s.programs, slice_from_cstr(heads[i]));
+	}
 	int status =
-		client_order(c, "master.sock", CTL_STATUS, "", "", on_status_line, c, NULL);
+		client_order(c, "master.sock", CTL_STATUS, "", "", on_status_line, &s, NULL);
+	if (status == EX_OK && !c->json) {
+		columns_print(&s.programs);
+	}
 	if (status == EX_UNAVAILABLE && c->json) {
 		out_printf("{\"running\":false}\n");
 	}
+	columns_clear(&s.programs);
 	return status;
 }

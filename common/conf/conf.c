@@ -19,7 +19,8 @@ struct blob {
 };
 
 struct file {
-	struct slice name; /* owned */
+	uint8_t *name;
+	size_t name_bytes;
 	struct blob *blob;
 };
 
@@ -52,7 +53,7 @@ void conf_free(struct conf **c)
 	}
 	for (size_t i = 0; i < (*c)->file_count; i++) {
 		struct file *f = &(*c)->files[i];
-		free((void *)(uintptr_t)f->name.p);
+		free(f->name);
 		blob_release(f->blob);
 	}
 	free((*c)->files);
@@ -147,10 +148,15 @@ bool conf_is(const struct conf *c, enum conf_param p, const char *word)
 	return slice_eq(conf_value_text(c, p), slice_from_cstr(word));
 }
 
+static struct slice file_name(const struct file *f)
+{
+	return slice_make(f->name, f->name_bytes);
+}
+
 static struct file *file_find(const struct conf *c, struct slice name)
 {
 	for (size_t i = 0; i < c->file_count; i++) {
-		if (slice_eq(c->files[i].name, name)) {
+		if (slice_eq(file_name(&c->files[i]), name)) {
 			return &c->files[i];
 		}
 	}
@@ -195,7 +201,7 @@ static struct file *file_add(struct conf *c, struct slice name, struct blob *blo
 	}
 	c->files = alloc_resize(c->files, c->file_count + 1, sizeof(*c->files));
 	struct file *f = &c->files[c->file_count++];
-	*f = (struct file){.name = slice_make(copy, name.n), .blob = blob};
+	*f = (struct file){.name = copy, .name_bytes = name.n, .blob = blob};
 	return f;
 }
 
@@ -233,7 +239,7 @@ struct conf_builder *conf_builder_copy(const struct conf *c)
 	}
 	for (size_t i = 0; i < c->file_count; i++) {
 		c->files[i].blob->users++;
-		(void)file_add(b->conf, c->files[i].name, c->files[i].blob);
+		(void)file_add(b->conf, file_name(&c->files[i]), c->files[i].blob);
 	}
 	b->conf->file_bytes = c->file_bytes;
 	buf_clear(&why);

@@ -64,7 +64,7 @@ void conf_builder_free(struct conf_builder **b);
 MUST_CHECK enum err conf_builder_set(struct conf_builder *b, struct slice name,
 	struct slice value, struct buf *why);
 /* Appends to the file's content; at most CONF_FILES_MAX bytes over all files. */
-#define CONF_FILES_MAX (256u * 1024 * 1024)
+#define CONF_FILES_MAX ((size_t)256 * 1024 * 1024)
 MUST_CHECK enum err conf_builder_file(struct conf_builder *b, struct slice name,
 	struct slice bytes);
 /* A line "name=value", as in the options of a listener. ERR_NOTFOUND, ERR_CONFIG like

@@ -7,6 +7,10 @@
 /* Names that refer to names can double at every step; this ends it. */
 #define STEPS_MAX 20000u
 
+/* The functions below call one another as deep as names and braces are nested, which DEPTH_MAX
+ * bounds. */
+/* NOLINTBEGIN(misc-no-recursion) */
+
 struct run {
 	const struct expand_source *from;
 	struct buf *why;
@@ -395,6 +399,8 @@ static enum err expand_in(struct run *r, const struct frame *up, struct slice te
 	}
 	return e;
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 enum err expand_text(struct slice text, const struct expand_source *from, struct buf *out,
 	struct buf *why)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "common/base/alloc.h"
+#include "common/base/arena.h"
 #include "common/base/hash.h"
 #include "common/base/limits.h"
 #include "common/conf/expand.h"
@@ -11,42 +13,40 @@
 
 struct entry {
 	struct hash_link link;
-	struct slice name;  /* owned */
-	struct slice raw;   /* owned */
-	struct slice value; /* owned; expanded */
+	struct slice name;
+	struct slice raw;
+	struct slice value; /* expanded */
 	unsigned line;
 	bool is_marked;
 };
 
 struct override {
-	struct slice name; /* owned */
-	struct slice text; /* owned */
+	struct slice name;
+	struct slice text;
 };
 
 struct conf_main {
+	struct arena texts; /* all names and texts */
 	char *file;
 	struct entry **entries;
 	size_t count;
 	struct hash_table by_name;
 	struct override overrides[8];
 	size_t override_count;
-	struct slice values[CONF_COUNT]; /* owned; expanded */
+	struct slice values[CONF_COUNT]; /* expanded */
 };
 
-static struct slice copy(struct slice s)
-{
-	uint8_t *to = alloc_bytes(s.n);
+/* The texts of a file of 4 MiB, each expanded to its maximum, stay far below it. */
+#define TEXTS_MAX ((size_t)4 << 30)
 
-	if (s.n != 0) {
-		memcpy(to, s.p, s.n);
-	}
-	return slice_make(to, s.n);
-}
-
-static void release(struct slice *s)
+static struct slice copy(struct conf_main *m, struct slice s)
 {
-	free((void *)(uintptr_t)s->p);
-	*s = SLICE_EMPTY;
+	struct slice kept = SLICE_EMPTY;
+	bool fits = arena_copy(&m->texts, s, &kept);
+
+	assert(fits);
+	(void)fits;
+	return kept;
 }
 
 void main_cf_free(struct conf_main **m)
@@ -55,18 +55,9 @@ void main_cf_free(struct conf_main **m)
 		return;
 	}
 	for (size_t i = 0; i < (*m)->count; i++) {
-		release(&(*m)->entries[i]->name);
-		release(&(*m)->entries[i]->raw);
-		release(&(*m)->entries[i]->value);
 		free((*m)->entries[i]);
 	}
-	for (size_t i = 0; i < (*m)->override_count; i++) {
-		release(&(*m)->overrides[i].name);
-		release(&(*m)->overrides[i].text);
-	}
-	for (size_t i = 0; i < CONF_COUNT; i++) {
-		release(&(*m)->values[i]);
-	}
+	arena_clear(&(*m)->texts);
 	hash_table_clear(&(*m)->by_name);
 	free((*m)->entries);
 	free((*m)->file);
@@ -88,8 +79,7 @@ static void entry_set(struct conf_main *m, struct slice name, struct slice raw, 
 	if (e != NULL) {
 		problems_add(problems, false, m->file, line, "%.*s: overrides line %u",
 			SLICE_ARG(name), e->line);
-		release(&e->raw);
-		e->raw = copy(raw);
+		e->raw = copy(m, raw);
 		e->line = line;
 		return;
 	}
@@ -99,10 +89,10 @@ static void entry_set(struct conf_main *m, struct slice name, struct slice raw, 
 		return;
 	}
 	e = alloc_zero(1, sizeof(*e));
-	e->name = copy(name);
-	e->raw = copy(raw);
+	e->name = copy(m, name);
+	e->raw = copy(m, raw);
 	e->line = line;
-	m->entries = alloc_resize(m->entries, m->count + 1, sizeof(*m->entries));
+	m->entries = alloc_resize(m->entries, m->count + 1, sizeof(struct entry *));
 	m->entries[m->count++] = e;
 	hash_table_insert(&m->by_name, &e->link, e->name);
 }
@@ -127,6 +117,7 @@ struct conf_main *main_cf_parse(struct slice text, const char *file,
 	unsigned number;
 
 	m->file = alloc_cstr(file);
+	arena_init(&m->texts, TEXTS_MAX);
 	hash_table_init(&m->by_name);
 	if (slice_find(text, '\0') != text.n) {
 		problems_add(problems, true, file, 0,
@@ -168,15 +159,14 @@ void main_cf_override(struct conf_main *m, struct slice name, struct slice text)
 	for (size_t i = 0; i < m->override_count && o == NULL; i++) {
 		if (slice_eq(m->overrides[i].name, name)) {
 			o = &m->overrides[i];
-			release(&o->text);
 		}
 	}
 	if (o == NULL && m->override_count < ARRAY_LEN(m->overrides)) {
 		o = &m->overrides[m->override_count++];
-		o->name = copy(name);
+		o->name = copy(m, name);
 	}
 	if (o != NULL) {
-		o->text = copy(text);
+		o->text = copy(m, text);
 	}
 }
 
@@ -220,7 +210,7 @@ static void expand_one(struct conf_main *m, struct slice name, struct slice raw,
 			SLICE_ARG(name), SLICE_ARG(buf_view(&why)));
 		buf_reset(&text);
 	}
-	*value = copy(buf_view(&text));
+	*value = copy(m, buf_view(&text));
 	buf_clear(&text);
 	buf_clear(&why);
 }
@@ -232,14 +222,12 @@ void main_cf_expand(struct conf_main *m, struct conf_source *problems)
 		struct slice raw = SLICE_EMPTY;
 		unsigned line;
 		if (conf_main_raw(m, name, &raw, &line)) {
-			release(&m->values[p]);
 			expand_one(m, name, raw, true, &m->values[p], problems);
 		}
 	}
 	for (size_t i = 0; i < m->count; i++) {
 		struct entry *e = m->entries[i];
 		if (conf_param_find(e->name) == CONF_COUNT) {
-			release(&e->value);
 			expand_one(m, e->name, e->raw, false, &e->value, problems);
 		}
 	}

@@ -12,7 +12,7 @@
 #include "common/base/slice.h"
 #include "common/conf/parser.h"
 
-#define MAIN_CF_BYTES_MAX (4u * 1024 * 1024)
+#define MAIN_CF_BYTES_MAX ((size_t)4 * 1024 * 1024)
 #define MAIN_CF_NAMES_MAX 20000u
 
 /* Reads text; what is wrong with its form goes to the problems. */

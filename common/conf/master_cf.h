@@ -12,7 +12,7 @@
 #include "common/base/slice.h"
 #include "common/conf/parser.h"
 
-#define MASTER_CF_BYTES_MAX (1024u * 1024)
+#define MASTER_CF_BYTES_MAX ((size_t)1024 * 1024)
 #define MASTER_CF_SERVICES_MAX 1000u
 #define MASTER_CF_OPTIONS_MAX 200u
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,9 +25,9 @@
 #include "common/conf/why.h"
 #include "common/io/fd.h"
 
-#define TABLE_BYTES_MAX (64u * 1024 * 1024)
-#define FILE_BYTES_MAX (16u * 1024 * 1024)
-#define KEY_BYTES_MAX (64u * 1024)
+#define TABLE_BYTES_MAX ((size_t)64 * 1024 * 1024)
+#define FILE_BYTES_MAX ((size_t)16 * 1024 * 1024)
+#define KEY_BYTES_MAX ((size_t)64 * 1024)
 #define NAME_FILE_BYTES_MAX 4096u
 #define READ_BYTES ((size_t)65536)
 
@@ -98,8 +99,9 @@ static void file_note(struct reading *r, struct slice name, unsigned sees)
 	uint8_t *copy = alloc_bytes(name.n + 1);
 	memcpy(copy, name.p, name.n);
 	s->files = alloc_resize(s->files, s->file_count + 1, sizeof(*s->files));
-	s->files[s->file_count++] =
-		(struct conf_source_file){.name = slice_make(copy, name.n), .sees = sees};
+	s->files[s->file_count++] = (struct conf_source_file){.name = slice_make(copy, name.n),
+		.name_memory = copy,
+		.sees = sees};
 }
 
 static bool file_is_noted(const struct reading *r, struct slice name)
@@ -133,7 +135,7 @@ static enum err file_take(struct reading *r, struct slice name, struct slice pat
 		e = conf_builder_file(r->builder, name,
 			buf_view(content == NULL ? &own : content));
 		if (e != ERR_OK) {
-			why_add(why, "%s: all files together are larger than %u bytes", at,
+			why_add(why, "%s: all files together are larger than %zu bytes", at,
 				CONF_FILES_MAX);
 		}
 	}
@@ -753,8 +755,9 @@ static void take_listener(struct reading *r, const struct master_cf_service *s)
 	l->name = alloc_cstr(s->name);
 	l->host = s->host == NULL ? NULL : alloc_cstr(s->host);
 	l->options = alloc_zero(buf_len(&options) + 1, 1);
-	if (buf_len(&options) != 0) {
-		memcpy(l->options, buf_view(&options).p, buf_len(&options));
+	struct slice text = buf_view(&options);
+	if (text.p != NULL) {
+		memcpy(l->options, text.p, text.n);
 	}
 	buf_clear(&options);
 	conf_builder_free(&apart);
@@ -764,7 +767,7 @@ static void take_listener(struct reading *r, const struct master_cf_service *s)
 
 static bool read_text(struct reading *r, const char *path, size_t max, struct buf *to)
 {
-	struct stat st;
+	struct stat st = {.st_mode = 0};
 	struct buf why;
 
 	buf_init(&why, LIMIT_TEXT);
@@ -809,7 +812,7 @@ static void check_together(struct reading *r)
 static void drop_files(struct conf_source *s)
 {
 	for (size_t i = 0; i < s->file_count; i++) {
-		free((void *)(uintptr_t)s->files[i].name.p);
+		free(s->files[i].name_memory);
 	}
 	ALLOC_FREE(s->files);
 	s->file_count = 0;
@@ -822,10 +825,9 @@ static char *join(const char *dir, const char *name)
 	while (n > 1 && dir[n - 1] == '/') {
 		n--;
 	}
-	char *path = alloc_bytes(n + strlen(name) + 2);
-	memcpy(path, dir, n);
-	path[n] = '/';
-	memcpy(path + n + 1, name, strlen(name) + 1);
+	size_t size = n + strlen(name) + 2;
+	char *path = alloc_bytes(size);
+	(void)snprintf(path, size, "%.*s/%s", (int)n, dir, name);
 	return path;
 }
 

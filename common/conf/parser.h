@@ -42,6 +42,7 @@ struct conf_source_file {
 	struct slice name;
 	struct slice bytes;
 	unsigned sees;
+	uint8_t *name_memory;
 };
 
 struct conf_source {

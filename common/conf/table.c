@@ -118,11 +118,9 @@ static void table_index(struct table *t)
 	t->count = kept;
 }
 
-static void fold(struct slice s)
+static void fold(uint8_t *p, size_t n)
 {
-	uint8_t *p = (uint8_t *)(uintptr_t)s.p;
-
-	for (size_t i = 0; i < s.n; i++) {
+	for (size_t i = 0; i < n; i++) {
 		p[i] = ascii_lower(p[i]);
 	}
 }
@@ -182,7 +180,7 @@ static enum err add_pair(struct table *t, struct slice key, struct slice value,
 		return ERR_SYNTAX;
 	}
 	struct slice kept = keep(t, key);
-	fold(kept);
+	fold(t->text + t->text_bytes - kept.n, kept.n);
 	table_add(t, kept, keep(t, value));
 	return ERR_OK;
 }
