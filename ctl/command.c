@@ -59,7 +59,7 @@ static const struct verb verbs[] = {
 	{"suppress", "list|show|add|remove ...",
 		"the list of addresses that are not written to",
 		"  list [--limit N]\n"
-		"  show ADDRESS             status 0: on the list, 1: not on it\n"
+		"  show ADDRESS             status 0: on the list, 69: not on it\n"
 		"  add ADDRESS [REASON...]  words that are kept as evidence\n"
 		"  remove ADDRESS\n"
 		"All work while the relay is stopped, too.\n",

@@ -147,34 +147,55 @@ enum err history_read(const char *queue_directory, const struct history_filter *
 	return e == ERR_AGAIN ? ERR_OK : e;
 }
 
+static void print_text(struct slice json, const char *name, const char *behind)
+{
+	struct jsonview_value value;
+	struct buf plain;
+
+	buf_init(&plain, OUT_LINE_MAX);
+	if (jsonview_find(json, name, &value)) {
+		jsonview_plain(&value, &plain);
+	}
+	out_text(buf_view(&plain));
+	out_printf("%s", behind);
+	buf_clear(&plain);
+}
+
+static void print_pair(struct slice name, struct slice text)
+{
+	bool is_quoted = slice_find(text, ' ') != text.n;
+
+	out_printf(" ");
+	out_text(name);
+	out_printf("=%s", is_quoted ? "\"" : "");
+	out_text(text);
+	out_printf("%s", is_quoted ? "\"" : "");
+}
+
 void history_print(const struct history_event *e)
 {
+	static const char *const heads[] = {"time", "event", "by"};
 	struct jsonview v = jsonview_open(e->json);
 	struct jsonview_value value;
 	struct slice name;
 	struct buf plain;
 
+	print_text(e->json, "time", "  ");
+	print_text(e->json, "by", ": ");
+	print_text(e->json, "event", "");
 	buf_init(&plain, OUT_LINE_MAX);
 	while (jsonview_next(&v, &name, &value)) {
-		bool is_head = slice_eq(name, SLICE("time")) || slice_eq(name, SLICE("event"));
+		bool is_head = false;
+		for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+			is_head = is_head || slice_eq(name, slice_from_cstr(heads[i]));
+		}
 		buf_reset(&plain);
 		jsonview_plain(&value, &plain);
 		/* What says nothing is left out. */
-		if (buf_len(&plain) == 0 || slice_eq(buf_view(&plain), SLICE("0"))) {
-			continue;
+		if (!is_head && buf_len(&plain) != 0 &&
+			!slice_eq(buf_view(&plain), SLICE("0"))) {
+			print_pair(name, buf_view(&plain));
 		}
-		if (is_head) {
-			out_text(buf_view(&plain));
-			out_printf(" ");
-			continue;
-		}
-		struct slice text = buf_view(&plain);
-		bool is_quoted = slice_find(text, ' ') != text.n;
-		out_printf(" ");
-		out_text(name);
-		out_printf("=%s", is_quoted ? "\"" : "");
-		out_text(text);
-		out_printf("%s", is_quoted ? "\"" : "");
 	}
 	out_printf("\n");
 	buf_clear(&plain);

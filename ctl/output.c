@@ -21,7 +21,7 @@ static size_t shown_length(struct slice s)
 		   : c >= 0xf0 && c < 0xf5 ? 4
 					   : 0;
 
-	if (n == 0 || n > s.n || c < 0x20 || c == 0x7f) {
+	if (n == 0 || n > s.n || (c < 0x20 && c != '\t') || c == 0x7f) {
 		return 0;
 	}
 	for (size_t i = 1; i < n; i++) {
@@ -151,8 +151,8 @@ void columns_add(struct columns *c, struct slice cell)
 	out_clean(cell, &clean);
 	char *text = alloc_zero(buf_len(&clean) + 1, 1);
 	struct slice view = buf_view(&clean);
-	if (view.p != NULL) {
-		memcpy(text, view.p, view.n);
+	for (size_t i = 0; i < view.n; i++) {
+		text[i] = view.p[i] == '\t' ? ' ' : (char)view.p[i];
 	}
 	buf_clear(&clean);
 	c->cells = alloc_resize(c->cells, c->count + 1, sizeof(*c->cells));

@@ -2,8 +2,8 @@
 /*
  * output: what people and scripts read, on standard output.
  *
- * Text that came from outside is printed so that a terminal only shows it: controls and bytes
- * that are no UTF-8 become '?'.
+ * Text that came from outside is printed so that a terminal only shows it: controls but tabs
+ * and bytes that are no UTF-8 become '?'.
  */
 #ifndef CTL_OUTPUT_H
 #define CTL_OUTPUT_H

@@ -192,7 +192,7 @@ int verb_start_fg(struct command *c)
 	}
 	(void)fflush(NULL);
 	(void)signal(SIGPIPE, SIG_DFL);
-	(void)execl(master, "master", "-c", c->dir, "-f", (char *)NULL);
+	(void)execl(master, "master", "-c", c->dir, (char *)NULL);
 	return fail(EX_OSERR, "%s: %s", master, strerrordesc_np(errno));
 }
 

@@ -31,6 +31,7 @@ struct tally {
 	const struct command *command;
 	const struct order *order;
 	uint64_t count;
+	bool is_all;
 	int status; /* the first that was not 0 */
 };
 
@@ -39,6 +40,7 @@ static void ask_one(struct tally *t, const char *operand)
 	uint64_t count = 0;
 	bool is_all = strcmp(operand, "ALL") == 0;
 
+	t->is_all = t->is_all || is_all;
 	if (!is_all && !queue_id_is_valid(slice_from_cstr(operand))) {
 		int status = usage_error("\"%s\" is neither a queue id nor ALL", operand);
 		t->status = t->status == EX_OK ? status : t->status;
@@ -102,8 +104,10 @@ static int run_order(struct command *c, const struct order *o)
 		out_json_line(&j);
 		buf_clear(&text);
 	} else if (t.status == EX_OK || t.count != 0) {
-		out_printf("%" PRIu64 " message%s %s\n", t.count, t.count == 1 ? "" : "s",
-			o->done);
+		/* A flush of everything is counted by recipients. */
+		bool is_rcpts = t.is_all && o->verb == CTL_QUEUE_FLUSH;
+		out_printf("%" PRIu64 " %s%s %s\n", t.count, is_rcpts ? "recipient" : "message",
+			t.count == 1 ? "" : "s", o->done);
 	}
 	return t.status;
 }

@@ -3,7 +3,9 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/num.h"
@@ -17,13 +19,32 @@
 #include "ctl/output.h"
 
 #define SOCKET "bounce.sock"
-#define EX_NOT_LISTED 1
+
+/* What root makes here has to be as if the relay had made it: the programs must be able to open
+ * it. */
+static enum err become_owner(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0) {
+		return err_from_errno();
+	}
+	if (geteuid() == 0 && st.st_uid != 0 &&
+		(setegid(st.st_gid) != 0 || seteuid(st.st_uid) != 0)) {
+		return err_from_errno();
+	}
+	(void)umask(0007);
+	return ERR_OK;
+}
 
 static enum err open_list(const struct places *places, bool writer, struct suppress **out)
 {
 	char path[PATH_MAX];
 
 	enum err e = str_format(path, sizeof(path), "%s/suppress", places->data_directory);
+	if (e == ERR_OK) {
+		e = become_owner(path);
+	}
 	return e != ERR_OK ? e : suppress_open(path, writer, out);
 }
 
@@ -31,6 +52,11 @@ static int open_failed(const struct places *places, enum err e)
 {
 	if (e == ERR_DENIED) {
 		return fail(EX_NOPERM, "the list in %s may not be used by this user",
+			places->data_directory);
+	}
+	if (e == ERR_NOTFOUND) {
+		return fail(EX_NOINPUT,
+			"there is no list in %s yet; the relay makes it when it starts",
 			places->data_directory);
 	}
 	return fail(EX_IOERR, "the list in %s cannot be opened: %s", places->data_directory,
@@ -234,7 +260,7 @@ static int run_show(struct command *c)
 		}
 		status = EX_OK;
 	} else if (e == ERR_NOTFOUND) {
-		status = fail(EX_NOT_LISTED, "%s is not on the list", c->args[0]);
+		status = fail(EX_UNAVAILABLE, "%s is not on the list", c->args[0]);
 	} else {
 		status = open_failed(&places, e);
 	}
@@ -275,7 +301,7 @@ static int change_directly(const struct places *places, const struct change *ch)
 		e = suppress_commit(s);
 	}
 	if (e == ERR_NOTFOUND) {
-		status = fail(EX_NOT_LISTED, "%s is not on the list", ch->address);
+		status = fail(EX_UNAVAILABLE, "%s is not on the list", ch->address);
 	} else if (e != ERR_OK) {
 		status = fail(EX_IOERR, "the list cannot be changed: %s", err_str(e));
 	}

@@ -53,6 +53,7 @@ static enum err read_file(const char *path, size_t max, struct buf *to, struct s
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	enum err e = ERR_OK;
 
+	buf_init(to, max);
 	if (fd < 0) {
 		e = err_from_errno();
 		why_add(why, "%s: %s", path, strerrordesc_np(errno));
@@ -65,7 +66,6 @@ static enum err read_file(const char *path, size_t max, struct buf *to, struct s
 		why_add(why, "%s: larger than %zu bytes", path, max);
 		e = ERR_TOOBIG;
 	}
-	buf_init(to, max);
 	while (e == ERR_OK && buf_len(to) < max) {
 		size_t room = max - buf_len(to) < READ_BYTES ? max - buf_len(to) : READ_BYTES;
 		uint8_t *at = buf_reserve(to, room);
@@ -835,7 +835,7 @@ void conf_source_read(const char *dir, struct conf_source *out)
 {
 	struct reading r = {.s = out};
 	struct master_cf master = {.services = NULL};
-	struct buf text;
+	struct buf text = {.data = NULL};
 
 	*out = (struct conf_source){.main = NULL};
 	r.main_file = join(dir == NULL ? "" : dir, "main.cf");
