@@ -8,7 +8,8 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 CLANG ?= clang
-PYTHON ?= python3
+# Debian's own, which has Debian's modules, whatever else comes first in PATH.
+PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
 INSTALL ?= install
 
 prefix ?= /usr/local
@@ -147,21 +148,21 @@ AGAIN = $(MAKE) --no-print-directory $(JOBS) BUILD='$(BUILD)' $(if $(SAN),SAN='$
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
 
 run: setup
-	@+$(AGAIN) programs $(TOOL_BINARIES)
-	@$(TEST_ENV) tests/support/demo run
+	@+$(AGAIN) programs
+	@$(TEST_ENV) $(PYTHON) tests/support/demo run
 
 demo: setup
-	@+$(AGAIN) programs $(TOOL_BINARIES)
-	@$(TEST_ENV) tests/support/demo once
+	@+$(AGAIN) programs
+	@$(TEST_ENV) $(PYTHON) tests/support/demo once
 
 # Whatever happens, the last line says how many passed: a build that fails is one that failed.
 check: setup
 	@+$(AGAIN) tests fuzz-binaries || { echo 'failed: the build'; echo '0 passed, 1 failed'; exit 1; }
-	@$(TEST_ENV) tests/run $(TESTFLAGS)
+	@$(TEST_ENV) $(PYTHON) tests/run $(TESTFLAGS)
 
 check-unit:
 	@+$(AGAIN) unit-binaries
-	@$(TEST_ENV) tests/run --unit $(TESTFLAGS)
+	@$(TEST_ENV) $(PYTHON) tests/run --unit $(TESTFLAGS)
 
 sanitize: setup
 	@+$(MAKE) --no-print-directory $(JOBS) BUILD='$(BUILD)-san' SAN=1 tests
@@ -169,7 +170,7 @@ sanitize: setup
 
 .PHONY: run-san
 run-san:
-	@$(TEST_ENV) tests/run --san $(TESTFLAGS)
+	@$(TEST_ENV) $(PYTHON) tests/run --san $(TESTFLAGS)
 
 lint:
 	@$(TEST_ENV) BUILD='$(BUILD)' tests/lint/all
@@ -180,7 +181,7 @@ format:
 FUZZ_SECONDS ?= 60
 fuzz:
 	@+$(AGAIN) fuzz-binaries
-	@$(TEST_ENV) tests/run --fuzz $(FUZZ_SECONDS) $(TESTFLAGS)
+	@$(TEST_ENV) $(PYTHON) tests/run --fuzz $(FUZZ_SECONDS) $(TESTFLAGS)
 
 bench:
 	@+$(AGAIN) programs $(TOOL_BINARIES)
