@@ -4,6 +4,7 @@
 #include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -192,6 +193,7 @@ static enum err bind_one(struct listener *l)
 		return ERR_SYS;
 	}
 	if (!socket_set(fd, SOL_SOCKET, SO_REUSEADDR) ||
+		!socket_set(fd, IPPROTO_TCP, TCP_NODELAY) ||
 		(l->at.family == 6 && !socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY)) ||
 		bind(fd, (const struct sockaddr *)&sa, n) != 0 || listen(fd, BACKLOG) != 0) {
 		goto fail;

@@ -543,6 +543,7 @@ static struct answer on_quit(struct session *s, struct slice args)
 {
 	(void)args;
 	session_drop_tx(s);
+	s->has_quit = true;
 	return ANSWER_WITH("221 2.0.0 Bye", ANSWER_CLOSE);
 }
 

@@ -124,7 +124,7 @@ static void io_close(void *arg)
 {
 	struct connection *x = arg;
 
-	stream_finish(&x->stream, LINGER_MS);
+	stream_finish(&x->stream, x->session.has_quit ? 0 : LINGER_MS);
 	end(x);
 }
 
@@ -259,7 +259,7 @@ void connection_begin(struct connections *c, int *fd, struct endpoint client,
 	list_append(&c->all, &x->all);
 	c->count++;
 	loop_deadline_init(&x->deadline, c->loop, on_late, x);
-	x->stream = stream_new(c->loop, fd, &stream_handler, x);
+	x->stream = stream_accepted(c->loop, fd, &stream_handler, x);
 	session_start(&x->session, c->env, &session_io, x, settings_share(settings), &client,
 		is_early);
 }

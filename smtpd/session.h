@@ -94,6 +94,7 @@ struct session {
 	bool is_paused;
 	bool has_input; /* some has come: the first is looked at */
 	bool has_ended; /* the client will send no more */
+	bool has_quit;
 	bool is_closed;
 };
 

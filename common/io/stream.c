@@ -25,6 +25,8 @@
 
 #define READS_PER_TURN 4
 #define IOVECS 16
+/* For the last words of a dialogue to leave. */
+#define LAST_WORD_MS 2000
 #define TLS_RECORD 16384u
 #define SENDFILE_MOST ((uint64_t)1 << 30)
 
@@ -51,6 +53,7 @@ struct farewell {
 	struct loop_deadline deadline;
 	struct stream *stream;
 	bool write_shut;
+	bool is_last_word; /* nothing is expected from the peer any more */
 };
 
 struct stream {
@@ -656,7 +659,8 @@ static void linger_work(struct stream *s)
 		s->blocked = s->phase == PHASE_TLS && !say_goodbye(s);
 		l->write_shut = !s->blocked;
 		/* With the peer's end in hand there is nothing to wait for. */
-		if (!s->blocked && !s->input_ended && shutdown(s->fd, SHUT_WR) != 0) {
+		if (!s->blocked && !l->is_last_word && !s->input_ended &&
+			shutdown(s->fd, SHUT_WR) != 0) {
 			s->input_ended = true;
 		}
 	}
@@ -671,8 +675,12 @@ static void linger_work(struct stream *s)
 			return;
 		}
 		s->input_ended = n == 0;
+		if (n > 0 && l->is_last_word) {
+			l->is_last_word = false;
+			(void)(l->write_shut && shutdown(s->fd, SHUT_WR));
+		}
 	}
-	if (s->input_ended && l->write_shut) {
+	if ((s->input_ended || l->is_last_word) && l->write_shut) {
 		destroy(s);
 		return;
 	}
@@ -800,7 +808,7 @@ static void no_delay(int fd)
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
-struct stream *stream_new(struct loop *loop, int *fd, const struct stream_handler *handler,
+struct stream *stream_accepted(struct loop *loop, int *fd, const struct stream_handler *handler,
 	void *arg)
 {
 	struct stream *s = make(loop, handler, arg);
@@ -809,11 +817,20 @@ struct stream *stream_new(struct loop *loop, int *fd, const struct stream_handle
 	*fd = -1;
 	s->phase = PHASE_CLEAR;
 	loop_watch_init(&s->watch, loop, s->fd, on_ready, s);
-	if (fd_set_nonblock(s->fd) != ERR_OK) {
+	watch_update(s);
+	return s;
+}
+
+struct stream *stream_new(struct loop *loop, int *fd, const struct stream_handler *handler,
+	void *arg)
+{
+	bool is_ready = fd_set_nonblock(*fd) == ERR_OK;
+
+	no_delay(*fd);
+	struct stream *s = stream_accepted(loop, fd, handler, arg);
+	if (!is_ready) {
 		fail(s, STREAM_END_ERROR); /* sendfile() would block */
 	}
-	no_delay(s->fd);
-	watch_update(s);
 	return s;
 }
 
@@ -924,7 +941,9 @@ void stream_finish(struct stream **s, int64_t linger_ms)
 	it->linger->stream = it;
 	list_append(&it->shared->lingering, &it->linger->all);
 	loop_deadline_init(&it->linger->deadline, it->shared->loop, on_linger_end, it);
-	loop_deadline_set(&it->linger->deadline, clock_mono_ms() + linger_ms);
+	it->linger->is_last_word = linger_ms == 0 && buf_len(&it->kept) == 0;
+	loop_deadline_set(&it->linger->deadline,
+		clock_mono_ms() + (linger_ms == 0 ? LAST_WORD_MS : linger_ms));
 	buf_clear(&it->kept);
 	mark(it);
 }

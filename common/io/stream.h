@@ -65,13 +65,19 @@ struct stream_handler {
 /* Takes fd (connected, any blocking mode). The handler must outlive the stream. */
 struct stream *stream_new(struct loop *loop, int *fd, const struct stream_handler *handler,
 	void *arg);
+/* The same for a descriptor that accept4() made non-blocking, of a listener with TCP_NODELAY
+ * (it is inherited): two system calls fewer. */
+struct stream *stream_accepted(struct loop *loop, int *fd, const struct stream_handler *handler,
+	void *arg);
 /* Starts a connection; from may be null or have port 0. Failures come by on_end. */
 struct stream *stream_connect(struct loop *loop, const struct endpoint *to,
 	const struct endpoint *from, const struct stream_handler *handler, void *arg);
 /* Closes at once, unsent output is lost; nulls *s; harmless when null. */
 void stream_close(struct stream **s);
 /* Sends what is queued (and close_notify), then closes, within linger_ms; no callbacks any
- * more. Reads and drops what still comes, so that the last reply is not lost to a reset. */
+ * more. Reads and drops what still comes, so that the last reply is not lost to a reset.
+ * linger_ms 0: after the last word of a dialogue, when the peer has nothing more to say: closes
+ * as soon as all has been sent, unless something unread is there. */
 void stream_finish(struct stream **s, int64_t linger_ms);
 
 /* Queues output. Bytes are copied. */
