@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* link: -Wl,--wrap=RSA_sign */
 #include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -543,6 +544,39 @@ static void gives_back_every_reference(void **state)
 	buf_clear(&out);
 }
 
+static bool rsa_fails;
+
+int __real_RSA_sign(int type, const unsigned char *m, unsigned int n, unsigned char *to,
+	unsigned int *to_n, RSA *rsa);
+int __wrap_RSA_sign(int type, const unsigned char *m, unsigned int n, unsigned char *to,
+	unsigned int *to_n, RSA *rsa);
+
+int __wrap_RSA_sign(int type, const unsigned char *m, unsigned int n, unsigned char *to,
+	unsigned int *to_n, RSA *rsa)
+{
+	return rsa_fails ? 0 : __real_RSA_sign(type, m, n, to, to_n, rsa);
+}
+
+/* The library frees its RSA object then, and would again with its handle: others use that key.
+ */
+static void survives_a_signature_that_fails(void **state)
+{
+	struct buf out;
+
+	(void)state;
+	buf_init(&out, 65536);
+	for (int i = 0; i < 20; i++) {
+		rsa_fails = true;
+		assert_int_equal(sign(both, headers[1], SLICE("hi\r\n"), 10, &out), ERR_LIB);
+		assert_int_equal(buf_len(&out), 0);
+		rsa_fails = false;
+		assert_int_equal(sign(both, headers[1], SLICE("hi\r\n"), 10, &out), ERR_OK);
+		assert_int_equal(buf_append(&out, headers[1]), ERR_OK);
+		assert_int_equal(count_good(buf_view(&out), SLICE("hi\r\n")), 2);
+	}
+	buf_clear(&out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -556,6 +590,7 @@ int main(void)
 		cmocka_unit_test(refuses_what_has_no_from),
 		cmocka_unit_test(outlives_the_keys_that_it_began_with),
 		cmocka_unit_test(may_be_aborted_at_any_time),
+		cmocka_unit_test(survives_a_signature_that_fails),
 		cmocka_unit_test(leaks_nothing_with_ed25519),
 		cmocka_unit_test(gives_back_every_reference),
 	};
