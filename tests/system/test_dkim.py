@@ -25,6 +25,8 @@ except ImportError:
     os.execv("/usr/bin/python3", ["/usr/bin/python3", *sys.argv])
 
 from fakedns import FakeDns  # noqa: E402
+from relay import Relay, wait_until  # noqa: E402
+from sink import Sink  # noqa: E402
 
 FROM = b"From: Ann Other <ann@news.example.com>\r\n"
 PLAIN = FROM + (b"To: someone@example.net\r\nSubject: plain\r\n"
@@ -193,6 +195,45 @@ def test_what_is_not_signed(keys):
         case("tabs before a colon cannot be signed simple")
 
 
+# ---- through the whole relay ----
+
+def send_raw(relay, message):
+    """By SMTP, byte for byte: smtplib would mend line ends and dots itself, the same way."""
+    with relay.smtp() as client:
+        client.ehlo("client.example.com")
+        for command in ("MAIL FROM:<ann@example.com> BODY=8BITMIME", "RCPT TO:<someone@example.net>"):
+            code, text = client.docmd(command)
+            assert code == 250, (code, text)
+        code, text = client.docmd("DATA")
+        assert code == 354, (code, text)
+        client.sock.sendall(message.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+        code, text = client.getreply()
+        assert code == 250, (code, text)
+
+
+def test_the_whole_relay(keys, records):
+    with Sink() as sink, Relay(start=False, relayhost=f"[127.0.0.1]:{sink.port}") as relay:
+        # Under the relay's own folder, which its programs need not be able to read: the keys travel.
+        table = os.path.join(relay.etc, "dkim_keys")
+        with open(table, "w", encoding="ascii") as f:
+            f.write("example.com " + keys.words() + "\n")
+        for name, canonicalization in enumerate(CANONICALIZATIONS):
+            relay.set(dkim_keys="texthash:" + table, dkim_canonicalization=canonicalization)
+            if name == 0:
+                relay.start()
+            else:
+                relay.reload()
+            bodies = {**BODIES, "1 MB": b".A line of text.\r\n" * 60_000}
+            for shape, body in bodies.items():
+                before = sink.count
+                send_raw(relay, PLAIN + b"\r\n" + body)
+                wait_until(lambda: sink.count > before, "the message arrives")
+                got = sink.messages[-1].content
+                held = verify(got, records)
+                fine = held == {"rs": True, "es": True} and got.endswith(PLAIN + b"\r\n" + body)
+                case(f"through the relay, {canonicalization}, body: {shape}", None if fine else held)
+
+
 # ---- opendkim-testmsg, in a network of its own with a name server on port 53 ----
 
 def raw_txt(text):
@@ -262,6 +303,7 @@ def main():
         test_pieces(keys, records)
         test_what_is_left_alone(keys)
         test_what_is_not_signed(keys)
+        test_the_whole_relay(keys, records)
         test_opendkim(keys, folder)
     return 1 if case.failed else 0
 
