@@ -219,15 +219,15 @@ enum err client_wait_closed(struct client *c, int64_t patience_ms)
 int client_absent(const char *queue_directory, enum err e)
 {
 	if (e == ERR_NOTFOUND || e == ERR_CLOSED) {
-		return fail(EX_UNAVAILABLE, "no relay runs here (queue_directory %s)",
+		return complain(EX_UNAVAILABLE, "no relay runs here (queue_directory %s)",
 			queue_directory);
 	}
 	if (e == ERR_DENIED) {
-		return fail(EX_NOPERM,
+		return complain(EX_NOPERM,
 			"the relay's sockets in %s/run may not be used by this user",
 			queue_directory);
 	}
-	return fail(EX_OSERR, "the relay in %s cannot be reached: %s", queue_directory,
+	return complain(EX_OSERR, "the relay in %s cannot be reached: %s", queue_directory,
 		e == ERR_SYS ? strerrordesc_np(errno) : err_str(e));
 }
 
@@ -259,14 +259,14 @@ int client_order(const struct command *c, const char *socket, enum ctl_verb verb
 	}
 	e = client_ask(client, &ask, on_line, arg, PATIENCE_MS, &answer);
 	if (e != ERR_OK) {
-		status = e == ERR_TIMEOUT ? fail(EX_TEMPFAIL, "the relay does not answer")
-					  : fail(EX_UNAVAILABLE,
+		status = e == ERR_TIMEOUT ? complain(EX_TEMPFAIL, "the relay does not answer")
+					  : complain(EX_UNAVAILABLE,
 						    "the relay went away before it answered");
 		goto out;
 	}
 	status = (int)answer.exit_code;
 	if (status != EX_OK) {
-		(void)fail(status, "%s",
+		(void)complain(status, "%s",
 			answer.text[0] == '\0' ? "the relay refused" : answer.text);
 	}
 	if (count != NULL) {

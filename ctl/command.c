@@ -115,7 +115,7 @@ int usage_error(const char *format, ...)
 	return EX_USAGE;
 }
 
-int fail(int status, const char *format, ...)
+int complain(int status, const char *format, ...)
 {
 	va_list args;
 
@@ -233,7 +233,7 @@ bool places_find(const struct command *c, struct places *out)
 		bool is_told = false;
 		for (size_t i = 0; i < s.problem_count && !is_told; i++) {
 			if (s.problems[i].fatal) {
-				(void)fail(EX_CONFIG, "%s: %s", s.problems[i].file,
+				(void)complain(EX_CONFIG, "%s: %s", s.problems[i].file,
 					s.problems[i].text);
 				is_told = true;
 			}
@@ -252,7 +252,7 @@ bool places_find(const struct command *c, struct places *out)
 	conf_source_clear(&s);
 	*out = (struct places){.queue_directory = found[0], .data_directory = found[1]};
 	if (found[0] == NULL || found[1] == NULL) {
-		(void)fail(EX_CONFIG,
+		(void)complain(EX_CONFIG,
 			"%s/main.cf: queue_directory and data_directory must be paths", c->dir);
 		places_clear(out);
 		return false;

@@ -48,7 +48,7 @@ bool args_take(struct command *c, const struct option *options, size_t count);
 /* Tells what is wrong with the call; the exit status. */
 int usage_error(const char *format, ...) PRINTF_LIKE(1, 2);
 /* Tells what went wrong; returns status. */
-int fail(int status, const char *format, ...) PRINTF_LIKE(2, 3);
+int complain(int status, const char *format, ...) PRINTF_LIKE(2, 3);
 /* A sub-verb: takes the first argument if it is that word. */
 bool args_take_word(struct command *c, const char *word);
 

@@ -89,7 +89,7 @@ bool out_is_broken(void)
 int out_end(int status)
 {
 	if (fflush(stdout) != 0 || ferror(stdout) != 0) {
-		return status == EX_OK ? fail(EX_IOERR, "the output could not be written")
+		return status == EX_OK ? complain(EX_IOERR, "the output could not be written")
 				       : status;
 	}
 	return status;

@@ -249,20 +249,20 @@ static bool on_listed(void *arg, const struct queue_message *m)
 static int scan_failed(const char *queue_directory, enum err e)
 {
 	if (e == ERR_NOTFOUND) {
-		return fail(EX_NOINPUT, "there is no queue in %s", queue_directory);
+		return complain(EX_NOINPUT, "there is no queue in %s", queue_directory);
 	}
 	if (e == ERR_DENIED) {
-		return fail(EX_NOPERM, "the queue in %s may not be read by this user",
+		return complain(EX_NOPERM, "the queue in %s may not be read by this user",
 			queue_directory);
 	}
-	return fail(EX_IOERR, "the queue in %s cannot be read: %s", queue_directory,
+	return complain(EX_IOERR, "the queue in %s cannot be read: %s", queue_directory,
 		e == ERR_SYS ? strerrordesc_np(errno) : err_str(e));
 }
 
 static void tell_damage(uint64_t damaged)
 {
 	if (damaged != 0) {
-		(void)fail(0,
+		(void)complain(0,
 			"%" PRIu64
 			" stretches of damaged bytes were passed over; the relay sets "
 			"them aside when it starts",
@@ -491,12 +491,12 @@ int queue_view_show(struct command *c)
 		json_object_end(&j);
 	}
 	if (!s.is_found && events == 0) {
-		status = fail(EX_UNAVAILABLE, "no message %s in the queue or the journal",
+		status = complain(EX_UNAVAILABLE, "no message %s in the queue or the journal",
 			c->args[0]);
 	} else if (c->json) {
 		out_json_line(&j);
 	} else if (e != ERR_OK && e != ERR_NOTFOUND) {
-		(void)fail(0, "its history cannot be read: %s", err_str(e));
+		(void)complain(0, "its history cannot be read: %s", err_str(e));
 	}
 out:
 	buf_clear(&text);

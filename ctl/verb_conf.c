@@ -92,7 +92,7 @@ static int show_named(const struct show *s, char **names, size_t count)
 		struct slice name = slice_from_cstr(names[i]);
 		struct slice value = SLICE_EMPTY;
 		if (!value_of(s, name, &value)) {
-			status = fail(EX_DATAERR, "%s: no such parameter", names[i]);
+			status = complain(EX_DATAERR, "%s: no such parameter", names[i]);
 		} else if (!s->only_set || conf_main_is_set(s->main, name)) {
 			show_one(s, name, value);
 		}
@@ -145,7 +145,7 @@ int verb_conf(struct command *c)
 	for (size_t i = 0; i < source.problem_count && !s.defaults; i++) {
 		const struct conf_problem *p = &source.problems[i];
 		if (p->fatal && p->line == 0 && conf_main_count(source.main) == 0) {
-			status = fail(EX_CONFIG, "%s: %s", p->file, p->text);
+			status = complain(EX_CONFIG, "%s: %s", p->file, p->text);
 			break;
 		}
 	}

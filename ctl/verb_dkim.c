@@ -130,14 +130,14 @@ static int make_key(struct command *c, const char *domain, const char *selector,
 		return usage_error("the name of the key file would be too long");
 	}
 	if (access(path, F_OK) == 0) {
-		return fail(EX_CANTCREAT, "%s exists; choose another selector", path);
+		return complain(EX_CANTCREAT, "%s exists; choose another selector", path);
 	}
 	key = EVP_RSA_gen(bits);
 	pem = BIO_new(BIO_s_mem());
 	if (key == NULL || pem == NULL ||
 		PEM_write_bio_PrivateKey(pem, key, NULL, NULL, 0, NULL, NULL) != 1 ||
 		!format_record(key, &record)) {
-		status = fail(EX_SOFTWARE, "no key could be made");
+		status = complain(EX_SOFTWARE, "no key could be made");
 		goto out;
 	}
 	long n = BIO_get_mem_data(pem, &bytes);
@@ -146,7 +146,7 @@ static int make_key(struct command *c, const char *domain, const char *selector,
 		e = sync_dir(dir);
 	}
 	if (e != ERR_OK) {
-		status = fail(EX_CANTCREAT, "%s: %s", path, strerrordesc_np(errno));
+		status = complain(EX_CANTCREAT, "%s: %s", path, strerrordesc_np(errno));
 		goto out;
 	}
 	if (c->json) {
@@ -200,11 +200,11 @@ static int run_create(struct command *c)
 		return usage_error("the name of the folder is too long");
 	}
 	if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
-		return fail(EX_CANTCREAT, "%s: %s", dir, strerrordesc_np(errno));
+		return complain(EX_CANTCREAT, "%s: %s", dir, strerrordesc_np(errno));
 	}
 	/* The line for dkim_keys needs a whole path. */
 	if (realpath(dir, whole) == NULL) {
-		return fail(EX_CANTCREAT, "%s: %s", dir, strerrordesc_np(errno));
+		return complain(EX_CANTCREAT, "%s: %s", dir, strerrordesc_np(errno));
 	}
 	return make_key(c, c->args[0], selector, bits, whole);
 }

@@ -110,22 +110,22 @@ static int judge_start(const struct command *c, pid_t pid, struct slice said, bo
 		str_printable(text, sizeof(text), slice_trim(slice_skip(line, 6)));
 		bool has_status = waitpid(pid, &state, 0) == pid && WIFEXITED(state) &&
 				  WEXITSTATUS(state) != EX_OK;
-		return fail(has_status ? WEXITSTATUS(state) : EX_UNAVAILABLE,
+		return complain(has_status ? WEXITSTATUS(state) : EX_UNAVAILABLE,
 			"the relay did not start: %s", text);
 	}
 	if (is_late) {
-		return fail(EX_TEMPFAIL,
+		return complain(EX_TEMPFAIL,
 			"the relay does not accept mail after %d seconds; it is still starting",
 			START_PATIENCE_MS / 1000);
 	}
 	/* Master has told why. */
 	if (waitpid(pid, &state, 0) == pid && WIFEXITED(state)) {
 		int status = WEXITSTATUS(state);
-		return fail(status == EX_OK ? EX_UNAVAILABLE : status,
+		return complain(status == EX_OK ? EX_UNAVAILABLE : status,
 			"the relay did not start; see its log, too (%s -c %s conf -x maillog_file)",
 			"ekiden", c->dir);
 	}
-	return fail(EX_UNAVAILABLE, "the relay did not start: master died; see its log");
+	return complain(EX_UNAVAILABLE, "the relay did not start: master died; see its log");
 }
 
 /* Checks what is checked before anything is started. */
@@ -142,11 +142,12 @@ static int prepare(struct command *c, char master[PATH_MAX])
 	bool is_good = check_configuration(c, &s, CHECK_TELL_FATAL);
 	conf_source_clear(&s);
 	if (!is_good) {
-		return fail(EX_CONFIG, "the configuration has errors; nothing was started");
+		return complain(EX_CONFIG, "the configuration has errors; nothing was started");
 	}
 	if (!find_master(master)) {
-		return fail(EX_OSFILE, "the program master is not where it should be: "
-				       "../libexec/ekiden beside the folder of this command");
+		return complain(EX_OSFILE,
+			"the program master is not where it should be: "
+			"../libexec/ekiden beside the folder of this command");
 	}
 	return EX_OK;
 }
@@ -163,12 +164,12 @@ int verb_start(struct command *c)
 		return status;
 	}
 	if (pipe2(pipe_fds, O_CLOEXEC) != 0) {
-		return fail(EX_OSERR, "no pipe: %s", strerrordesc_np(errno));
+		return complain(EX_OSERR, "no pipe: %s", strerrordesc_np(errno));
 	}
 	(void)fflush(NULL);
 	pid_t pid = fork();
 	if (pid < 0) {
-		status = fail(EX_OSERR, "no process: %s", strerrordesc_np(errno));
+		status = complain(EX_OSERR, "no process: %s", strerrordesc_np(errno));
 		fd_close(&pipe_fds[0]);
 		fd_close(&pipe_fds[1]);
 		return status;
@@ -193,7 +194,7 @@ int verb_start_fg(struct command *c)
 	(void)fflush(NULL);
 	(void)signal(SIGPIPE, SIG_DFL);
 	(void)execl(master, "master", "-c", c->dir, (char *)NULL);
-	return fail(EX_OSERR, "%s: %s", master, strerrordesc_np(errno));
+	return complain(EX_OSERR, "%s: %s", master, strerrordesc_np(errno));
 }
 
 int verb_stop(struct command *c)
@@ -223,7 +224,7 @@ int verb_stop(struct command *c)
 	}
 	e = client_ask(client, &ask, NULL, NULL, STOP_PATIENCE_MS, &answer);
 	if (e == ERR_OK && answer.exit_code != EX_OK) {
-		status = fail((int)answer.exit_code, "%s", answer.text);
+		status = complain((int)answer.exit_code, "%s", answer.text);
 	} else if (e == ERR_OK) {
 		/* It answers when it begins to stop or when it has; it is gone when the socket
 		 * closes. */
@@ -232,7 +233,7 @@ int verb_stop(struct command *c)
 		e = ERR_OK; /* gone is what was asked for */
 	}
 	if (status == EX_OK && e != ERR_OK) {
-		status = fail(EX_TEMPFAIL, "the relay has not stopped yet");
+		status = complain(EX_TEMPFAIL, "the relay has not stopped yet");
 	}
 out:
 	client_close(&client);
@@ -253,7 +254,7 @@ int verb_reload(struct command *c)
 	bool is_good = check_configuration(c, &s, CHECK_TELL_ALL);
 	conf_source_clear(&s);
 	if (!is_good) {
-		return fail(EX_CONFIG,
+		return complain(EX_CONFIG,
 			"the configuration has errors; the old one stays in force");
 	}
 	return client_order(c, "master.sock", CTL_RELOAD, "", "", NULL, NULL, NULL);

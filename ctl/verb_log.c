@@ -62,12 +62,13 @@ int verb_log(struct command *c)
 	as_text = as_text && !c->json;
 	enum err e = history_read(places.queue_directory, &f, on_event, &as_text, NULL);
 	if (e == ERR_NOTFOUND) {
-		status = fail(EX_NOINPUT, "there is no journal in %s", places.queue_directory);
+		status = complain(EX_NOINPUT, "there is no journal in %s",
+			places.queue_directory);
 	} else if (e == ERR_DENIED) {
-		status = fail(EX_NOPERM, "the journal in %s may not be read by this user",
+		status = complain(EX_NOPERM, "the journal in %s may not be read by this user",
 			places.queue_directory);
 	} else if (e != ERR_OK) {
-		status = fail(EX_IOERR, "the journal in %s cannot be read: %s",
+		status = complain(EX_IOERR, "the journal in %s cannot be read: %s",
 			places.queue_directory,
 			e == ERR_SYS ? strerrordesc_np(errno) : err_str(e));
 	}

@@ -51,15 +51,15 @@ static enum err open_list(const struct places *places, bool writer, struct suppr
 static int open_failed(const struct places *places, enum err e)
 {
 	if (e == ERR_DENIED) {
-		return fail(EX_NOPERM, "the list in %s may not be used by this user",
+		return complain(EX_NOPERM, "the list in %s may not be used by this user",
 			places->data_directory);
 	}
 	if (e == ERR_NOTFOUND) {
-		return fail(EX_NOINPUT,
+		return complain(EX_NOINPUT,
 			"there is no list in %s yet; the relay makes it when it starts",
 			places->data_directory);
 	}
-	return fail(EX_IOERR, "the list in %s cannot be opened: %s", places->data_directory,
+	return complain(EX_IOERR, "the list in %s cannot be opened: %s", places->data_directory,
 		err_str(e));
 }
 
@@ -146,7 +146,7 @@ static int list_all(const struct command *c, struct suppress *s, uint32_t limit)
 	arena_clear(&arena);
 	return err == ERR_OK || err == ERR_NOTFOUND
 		       ? EX_OK
-		       : fail(EX_IOERR, "the list cannot be read: %s", err_str(err));
+		       : complain(EX_IOERR, "the list cannot be read: %s", err_str(err));
 }
 
 static int run_list(struct command *c)
@@ -260,7 +260,7 @@ static int run_show(struct command *c)
 		}
 		status = EX_OK;
 	} else if (e == ERR_NOTFOUND) {
-		status = fail(EX_UNAVAILABLE, "%s is not on the list", c->args[0]);
+		status = complain(EX_UNAVAILABLE, "%s is not on the list", c->args[0]);
 	} else {
 		status = open_failed(&places, e);
 	}
@@ -301,9 +301,9 @@ static int change_directly(const struct places *places, const struct change *ch)
 		e = suppress_commit(s);
 	}
 	if (e == ERR_NOTFOUND) {
-		status = fail(EX_UNAVAILABLE, "%s is not on the list", ch->address);
+		status = complain(EX_UNAVAILABLE, "%s is not on the list", ch->address);
 	} else if (e != ERR_OK) {
-		status = fail(EX_IOERR, "the list cannot be changed: %s", err_str(e));
+		status = complain(EX_IOERR, "the list cannot be changed: %s", err_str(e));
 	}
 	suppress_close(&s);
 	return status;
