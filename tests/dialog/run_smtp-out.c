@@ -51,7 +51,8 @@ struct script {
 struct player {
 	const struct script *script;
 	unsigned line;
-	size_t piece; /* server's bytes at a time */
+	size_t piece;   /* server's bytes at a time */
+	size_t longest; /* run of the server's bytes so far */
 	bool failed;
 	char why[600];
 	struct session *session;
@@ -489,6 +490,7 @@ static void deliver(struct player *p)
 	if (left.n == 0) {
 		return;
 	}
+	p->longest = left.n > p->longest ? left.n : p->longest;
 	begin(p);
 	while (left.n > 0 && !p->is_failed && !p->is_closed) {
 		struct slice part = slice_head(left, p->piece);
@@ -1080,7 +1082,7 @@ static void check_end(struct player *p)
 static size_t play(const struct script *script, size_t piece, char *why, size_t why_size)
 {
 	struct player *p = alloc_zero(1, sizeof(*p));
-	size_t longest = 0;
+	size_t longest;
 
 	p->script = script;
 	p->piece = piece;
@@ -1110,15 +1112,12 @@ static size_t play(const struct script *script, size_t piece, char *why, size_t 
 	for (size_t i = 0; i < script->count && !p->failed; i++) {
 		p->line = script->lines[i].number;
 		play_line(p, slice_from_cstr(script->lines[i].text));
-		longest = buf_len(&p->server) > longest ? buf_len(&p->server) : longest;
 	}
 	if (!p->failed) {
 		check_end(p);
 	}
 	(void)snprintf(why, why_size, "%s", p->failed ? p->why : "");
-	if (p->whole_only) {
-		longest = 0;
-	}
+	longest = p->whole_only ? 0 : p->longest;
 	session_free(&p->session);
 	for (size_t i = 0; i < JOBS_MAX; i++) {
 		if (p->jobs[i].job != NULL) {
