@@ -204,12 +204,13 @@ static enum err on_start(struct service *s, void *arg)
 	c->works.committer = c->committer;
 	c->works.store = c->store;
 	c->works.journal = c->journal;
+	c->works.on_ended = on_ended;
+	c->works.arg = c;
 	c->hub.loop = s->loop;
 	c->hub.works = &c->works;
 	c->hub.suppress = c->suppress;
 	c->hub.index = s->index;
 	c->hub.on_broken = on_broken;
-	c->hub.on_ended = on_ended;
 	c->hub.arg = c;
 	use_settings(c);
 	return ERR_OK;

@@ -45,7 +45,6 @@ static void end_tx(struct peer *p, struct tx *tx)
 {
 	hash_id_table_remove(&p->txs, &tx->link);
 	tx_drop(&tx);
-	p->hub->on_ended(p->hub->arg);
 }
 
 /* After a call that may have decided early. */
@@ -146,8 +145,8 @@ static enum err on_tx_abort(struct peer *p, struct slice body)
 	enum err e = msg_tx_abort_decode(body, &m);
 	struct tx *tx = e == ERR_OK ? find_tx(p, m.tx) : NULL;
 
-	/* One that has ended is as good as on the disk: its fate will come. */
-	if (tx != NULL && !tx->ended) {
+	/* One that has ended is as good as on the disk; nobody is told of its fate. */
+	if (tx != NULL) {
 		end_tx(p, tx);
 	}
 	return e;

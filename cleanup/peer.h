@@ -28,8 +28,6 @@ struct peer_hub {
 	bool draining; /* nothing new is taken */
 	/* qmgr sent nonsense. */
 	void (*on_broken)(void *arg, const char *what);
-	/* A transaction has ended. */
-	void (*on_ended)(void *arg);
 	void *arg;
 };
 

@@ -531,8 +531,10 @@ static void tell_accepted(struct tx *tx)
 
 static void tx_free(struct tx *tx)
 {
-	tx->works->count--;
-	tx->works->held -= tx->held;
+	struct tx_works *w = tx->works;
+
+	w->count--;
+	w->held -= tx->held;
 	signing_abort(&tx->signing);
 	segment_big_abort(&tx->parcel.big);
 	free(tx->envelope.rcpts);
@@ -540,6 +542,9 @@ static void tx_free(struct tx *tx)
 	buf_clear(&tx->front);
 	arena_clear(&tx->arena);
 	free(tx);
+	if (w->on_ended != NULL) {
+		w->on_ended(w->arg);
+	}
 }
 
 static void on_settled(void *arg, enum err e)

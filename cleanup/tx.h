@@ -42,6 +42,9 @@ struct tx_works {
 	unsigned count; /* transactions */
 	uint64_t signatures;
 	uint64_t refused;
+	/* A transaction has ended. May be null. */
+	void (*on_ended)(void *arg);
+	void *arg;
 	/* Scratch, for the length of a call. */
 	struct buf front;
 	struct buf head;

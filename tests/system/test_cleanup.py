@@ -6,6 +6,7 @@
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 sys.path.insert(0, os.path.join(ROOT, "tests/support"))
 
 from child import NOBODY, Child, Refused  # noqa: E402
-from ipc import C, Closed  # noqa: E402
+from ipc import C, VERSION, Closed, encode  # noqa: E402
 import test_dkim  # noqa: E402
 
 PLAIN = (b"From: ann@news.example.com\r\nTo: x@example.net\r\nDate: Thu, 26 Nov 2026 21:19:42 +0000\r\n"
@@ -372,6 +373,31 @@ def wait(what, seconds=20):
             return False
         time.sleep(0.02)
     return True
+
+
+def frame(name, **values):
+    number, body = encode(name, **values)
+    return struct.pack(">IHBB", len(body), number, VERSION, 0) + body
+
+
+def test_nobody_hears_of_what_was_given_up_after_its_end():
+    with Rig() as rig:
+        qmgr, smtpd = rig.child.peer("ROLE_QMGR"), rig.smtpd()
+        tx = rig.begin(smtpd)
+        # In one piece, so that both are read before the commit.
+        smtpd.sock.sendall(frame("tx_content", tx=tx, bytes=PLAIN) + frame("tx_end", tx=tx) +
+                           frame("tx_abort", tx=tx))
+        qmgr.expect("segment_open")
+        qmgr.expect("enqueue")
+        assert rig.fate(smtpd, rig.submit(smtpd, PLAIN))[0] == 250
+        assert rig.child.status()["transactions"] == 0
+        # The same when its sender dies; and a drain waits for it.
+        tx = rig.begin(smtpd)
+        smtpd.sock.sendall(frame("tx_content", tx=tx, bytes=PLAIN) + frame("tx_end", tx=tx))
+        smtpd.close()
+        assert wait(lambda: rig.child.status()["accepted"] == 3)
+        rig.child.control.send("drain", within_ms=20000)
+        assert rig.child.process.wait(15) == 0
 
 
 def test_recipients_come_along_up_to_64():
