@@ -34,8 +34,7 @@ struct cleanup_peers {
 	void *arg;
 };
 
-/* ---- tickets --------------------------------------------------------------------------------
- */
+/* ---- tickets ---- */
 
 static void ticket_open(struct peer *p, struct store_ticket *t)
 {
@@ -64,8 +63,7 @@ static struct store_ticket *ticket_find(struct peer *p, uint64_t id, bool is_que
 	return t != NULL && t->peer == p && t->is_question == is_question ? t : NULL;
 }
 
-/* ---- what a cleanup says
- * ---------------------------------------------------------------------- */
+/* ---- what a cleanup says ---- */
 
 static enum err on_hello(struct peer *p, struct slice body)
 {
@@ -209,8 +207,7 @@ static bool sent(enum err e, const char *what)
 	return e == ERR_OK;
 }
 
-/* ---- choice
- * ---------------------------------------------------------------------------------------- */
+/* ---- choice ---- */
 
 static bool is_usable(const struct peer *p)
 {
@@ -237,8 +234,7 @@ static struct peer *choose(const struct cleanup_peers *all)
 	return best;
 }
 
-/* ---- the store
- * --------------------------------------------------------------------------------------- */
+/* ---- the store ---- */
 
 static unsigned store_state(void *arg)
 {
@@ -349,9 +345,7 @@ static const struct store_ops ops = {
 	.has_room = store_has_room,
 };
 
-/* ---- life
- * ----------------------------------------------------------------------------------------------
- */
+/* ---- life ---- */
 
 struct cleanup_peers *cleanup_peers_new(struct loop *loop, unsigned own_index,
 	void (*on_known)(void *arg), void (*on_broken)(void *arg), void *arg)

@@ -15,8 +15,4 @@
 /* line: without its end. has_more: further input stands behind it. */
 struct answer commands_run(struct session *s, struct slice line, bool has_more);
 
-/* The reply to RCPT once it is known whether the recipient is suppressed (LOOKUP_). */
-struct answer commands_finish_rcpt(struct session *s, const struct address *a,
-	struct slice orcpt, uint8_t notify, unsigned result, struct slice reason);
-
 #endif

@@ -32,8 +32,7 @@ struct connection {
 	struct session session;
 };
 
-/* ---- counting
- * ---------------------------------------------------------------------------------- */
+/* ---- counting ---- */
 
 static struct client *client_of(struct connections *c, const struct endpoint *e)
 {
@@ -58,8 +57,7 @@ static void client_leave(struct connections *c, struct client *it)
 	}
 }
 
-/* ---- the end
- * ------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 static void release(void *object)
 {
@@ -82,8 +80,7 @@ static void end(struct connection *x)
 	}
 }
 
-/* ---- what the session wants
- * ------------------------------------------------------------------------ */
+/* ---- what the session wants ---- */
 
 static void io_write(void *arg, struct slice bytes)
 {
@@ -137,8 +134,7 @@ static const struct session_io session_io = {
 	.close = io_close,
 };
 
-/* ---- what the stream tells
- * --------------------------------------------------------------------------- */
+/* ---- what the stream tells ---- */
 
 static size_t on_input(void *arg, struct slice bytes)
 {
@@ -206,8 +202,7 @@ static void on_late(void *arg)
 	session_on_late(&x->session);
 }
 
-/* ---- the beginning
- * -------------------------------------------------------------------------------------- */
+/* ---- the beginning ---- */
 
 /* No session is made for one too many. */
 static void turn_away(struct connections *c, int *fd, const struct settings *settings,

@@ -65,8 +65,7 @@ static void let_in(void *arg)
 	listeners_open(&s->listeners);
 }
 
-/* ---- hooks
- * -------------------------------------------------------------------------------------- */
+/* ---- hooks ---- */
 
 /* The settings without options tell whether the configuration is any good before there are
  * listeners; each listener makes its own. */

@@ -114,7 +114,7 @@ void session_on_end(struct session *s);
 /* The relay stops: idle ones are told now, those with content when it is done. */
 void session_drain(struct session *s);
 
-/* ---- for commands.c ---- */
+/* ---- for the commands ---- */
 
 enum {
 	ANSWER_CLOSE = 1, /* and close */
@@ -146,7 +146,7 @@ enum phase session_phase(const struct session *s);
 
 /* Ends the transaction, if there is one; what the store had of it is aborted. */
 void session_drop_tx(struct session *s);
-/* The recipient of HOLD_LOOKUP, made by commands.c. */
+/* The recipient of HOLD_LOOKUP. */
 struct waiting_rcpt {
 	struct store_ticket ticket;
 	struct slice orcpt; /* in the transaction's arena */

@@ -10,8 +10,7 @@
 /* RFC 5321 section 4.5.3.1.3, brackets included. */
 #define PATH_MAX_BYTES ((size_t)256)
 
-/* ---- characters
- * ------------------------------------------------------------------------------ */
+/* ---- characters ---- */
 
 enum {
 	IS_ATEXT = 1, /* RFC 5322 section 3.2.3 */
@@ -123,8 +122,7 @@ static size_t take_utf8(struct slice s, unsigned allowed, bool is_domain,
 	return n;
 }
 
-/* ---- parts of an address
- * ---------------------------------------------------------------------- */
+/* ---- parts of an address ---- */
 
 /* A quoted string at the front of s; *n is its length with both quotes. */
 static enum address_fault take_quoted(struct slice s, unsigned allowed, size_t *n)
@@ -302,8 +300,7 @@ bool helo_is_valid(struct slice name)
 	return is_ldh || domain_is_valid(name, ADDRESS_UTF8);
 }
 
-/* ---- whole addresses
- * ---------------------------------------------------------------------------- */
+/* ---- whole addresses ---- */
 
 /* A mailbox at the front of s: as far as its grammar goes. */
 static enum address_fault take_mailbox(struct slice s, unsigned allowed, struct address *out)

@@ -164,8 +164,7 @@ enum err notify_parse(struct slice s, uint8_t *out)
 	return ERR_OK;
 }
 
-/* ---- the original recipient
- * ----------------------------------------------------------------------- */
+/* ---- the original recipient ---- */
 
 static size_t put_utf8(uint32_t c, uint8_t *to)
 {

@@ -62,8 +62,7 @@ struct play {
 static int failures;
 static int count;
 
-/* ---- complaints ----------------------------------------------------------------------------
- */
+/* ---- complaints ---- */
 
 static void complain(struct play *p, const char *what, struct slice detail)
 {
@@ -80,8 +79,7 @@ static void complain(struct play *p, const char *what, struct slice detail)
 	buf_clear(&text);
 }
 
-/* ---- patterns -------------------------------------------------------------------------------
- */
+/* ---- patterns ---- */
 
 static bool matches(struct slice pattern, struct slice text)
 {
@@ -110,8 +108,7 @@ static bool matches(struct slice pattern, struct slice text)
 	return p == pattern.n;
 }
 
-/* ---- what every reply must be
- * ------------------------------------------------------------------ */
+/* ---- what every reply must be ---- */
 
 static bool has_enhanced_code(struct slice line)
 {
@@ -154,8 +151,7 @@ static bool next_line(struct buf *from, struct slice *line)
 	return true;
 }
 
-/* ---- steps
- * --------------------------------------------------------------------------------------- */
+/* ---- steps ---- */
 
 static void send_group(struct play *p)
 {
@@ -535,8 +531,7 @@ static bool play_all(const char *file, unsigned first, struct slice script)
 	return true;
 }
 
-/* ---- files
- * ------------------------------------------------------------------------------------------ */
+/* ---- files ---- */
 
 static void run_case(const char *file, unsigned line, struct slice title, struct slice script)
 {

@@ -59,8 +59,7 @@ struct stage {
 	bool store_is_gone;
 };
 
-/* ---- what happened
- * --------------------------------------------------------------------------- */
+/* ---- what happened ---- */
 
 static inline void stage_event(struct stage *s, const char *line)
 {
@@ -90,8 +89,7 @@ static inline void stage_escape(struct buf *to, struct slice s)
 	assert(e == ERR_OK);
 }
 
-/* ---- the store
- * ----------------------------------------------------------------------------------- */
+/* ---- the store ---- */
 
 static inline void stage_ticket_open(struct stage *s, struct store_ticket *t)
 {
@@ -297,8 +295,7 @@ static inline void stage_set_room(struct stage *s, bool has_room)
 	}
 }
 
-/* ---- the connection
- * -------------------------------------------------------------------------------- */
+/* ---- the connection ---- */
 
 static inline void stage_write(void *arg, struct slice bytes)
 {
@@ -360,8 +357,7 @@ static const struct session_io stage_io = {
 	.close = stage_close,
 };
 
-/* ---- for the player
- * --------------------------------------------------------------------------------- */
+/* ---- for the player ---- */
 
 static inline void stage_init_bare(struct stage *s)
 {

@@ -37,6 +37,7 @@ static struct {
 	struct store store;
 	struct fake fakes[PEERS];
 	unsigned known;
+	unsigned broken;
 } t;
 
 static enum err on_frame(void *arg, uint16_t type, struct slice body, int *fd)
@@ -134,6 +135,12 @@ static void on_known(void *arg)
 	t.known++;
 }
 
+static void on_broken(void *arg)
+{
+	(void)arg;
+	t.broken++;
+}
+
 /* Turns until the condition holds; everything here happens within a few turns. */
 #define UNTIL(condition)                                                                       \
 	for (int turn_ = 0; turn_ < 10000 && !(condition); turn_++) {                          \
@@ -178,7 +185,7 @@ static int setup(void **state)
 	(void)state;
 	memset(&t, 0, sizeof(t));
 	assert_int_equal(loop_new(&t.loop), ERR_OK);
-	t.peers = cleanup_peers_new(t.loop, 1, on_known, NULL);
+	t.peers = cleanup_peers_new(t.loop, 1, on_known, on_broken, NULL);
 	t.store = cleanup_peers_store(t.peers);
 	return 0;
 }
@@ -359,6 +366,7 @@ static void nonsense_ends_the_channel(void **state)
 			assert_int_equal(c.lost, 1);
 		}
 		assert_int_equal(state_now(), STORE_SICK);
+		assert_int_equal(t.broken, i + 1);
 	}
 }
 
