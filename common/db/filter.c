@@ -18,6 +18,7 @@
  * addresses, 33 bits for each, about one stranger in 30,000 is taken for one of them.
  */
 #define LINE_BYTES 64u
+#define LINE_BITS 512u
 #define LINE_WORDS (LINE_BYTES / sizeof(uint64_t))
 #define BITS_OF_ONE 7u
 /* The first line is not for addresses: its first word is the flag. */
@@ -101,9 +102,9 @@ static struct place find_place(struct slice address)
 
 static size_t word_of(struct place *p, uint64_t *mask)
 {
-	unsigned bit = (unsigned)(p->bits % (LINE_BYTES * 8));
+	unsigned bit = (unsigned)(p->bits % LINE_BITS);
 
-	p->bits /= LINE_BYTES * 8;
+	p->bits /= LINE_BITS;
 	*mask = UINT64_C(1) << bit % 64;
 	return p->line + bit / 64;
 }

@@ -17,7 +17,7 @@
 #include "common/base/err.h"
 #include "common/base/slice.h"
 
-#define FILTER_BYTES (4u * 1024 * 1024)
+#define FILTER_BYTES 0x400000u /* 4 MiB */
 
 struct filter;
 

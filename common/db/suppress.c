@@ -379,9 +379,9 @@ static bool copy_entry(struct arena *a, struct suppress_entry *e)
 enum err suppress_next(struct suppress *s, struct slice after, struct arena *a,
 	struct suppress_entry *out)
 {
-	struct suppress_entry entry;
+	struct suppress_entry entry = {.reason = 0};
 	MDB_txn *txn = NULL;
-	MDB_val val;
+	MDB_val val = {.mv_size = 0};
 
 	if (after.n > LIMIT_ADDRESS) {
 		return ERR_TOOBIG;

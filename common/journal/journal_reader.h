@@ -19,7 +19,7 @@ struct journal_reader;
 
 /* from_us: skip what is older. dir is borrowed. */
 MUST_CHECK enum err journal_reader_new(int dir, int64_t from_us, struct journal_reader **out);
-void journal_reader_free(struct journal_reader **r);
+void journal_reader_free(struct journal_reader **reader);
 
 struct journal_record {
 	int64_t time_us;

@@ -20,7 +20,7 @@
 #include "common/io/loop.h"
 #include "common/journal/event.h"
 
-#define JOURNAL_FILE_BYTES (64u * 1024 * 1024)
+#define JOURNAL_FILE_BYTES 0x4000000u /* 64 MiB */
 
 struct journal_writer;
 
@@ -28,7 +28,7 @@ struct journal_writer;
 MUST_CHECK enum err journal_writer_new(struct loop *loop, int dir, const char *program,
 	unsigned index, uint64_t keep_bytes, int64_t keep_s, struct journal_writer **out);
 /* Writes and flushes what is left. */
-void journal_writer_free(struct journal_writer **j);
+void journal_writer_free(struct journal_writer **writer);
 
 /* For the generated senders below. */
 struct buf *journal_event_begin(struct journal_writer *j, uint16_t type, int64_t time_us);

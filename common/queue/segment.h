@@ -42,7 +42,7 @@
 #define SEGMENT_RECORD_HEADER_BYTES 128u
 #define SEGMENT_VERSION 1u
 /* Defaults of an ordinary segment; whichever is reached first ends it. */
-#define SEGMENT_BYTES (64u * 1024 * 1024)
+#define SEGMENT_BYTES 0x4000000u /* 64 MiB */
 #define SEGMENT_SLOTS 16384u
 /* Most slots of any segment: those of one message with LIMIT_RCPTS, in whole pages. */
 #define SEGMENT_SLOTS_MAX 1000192u

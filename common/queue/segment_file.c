@@ -32,7 +32,7 @@
 /* Space is reserved ahead only while this many times as much is free: on a small disk the
  * reserve would be what fills it. */
 #define RESERVE_SHARE 16u
-#define ZEROS_BYTES (256u * 1024)
+#define ZEROS_BYTES 0x40000u
 /* A temporary file of another writer is left alone for so long: it may be about to be locked.
  */
 #define FOREIGN_TMP_S 600

@@ -45,7 +45,7 @@ enum err segment_read_info(int fd, struct segment_info *out)
 enum err segment_open(int dir, uint64_t id, bool writable, int *fd, struct segment_info *out)
 {
 	char name[SEGMENT_NAME_MAX];
-	struct segment_info info;
+	struct segment_info info = {.id = 0};
 	struct stat st;
 	enum err e = ERR_OK;
 
@@ -369,17 +369,14 @@ static enum err next_of(const struct scan *s, uint64_t from, uint64_t *at,
 	if (e != ERR_OK) {
 		return e;
 	}
+	if (from < s->end && (!is_there || (!is_whole && !is_proven(s, &r)))) {
+		return pass_hole(s, from, from + SEGMENT_ALIGN, at, found, out, torn);
+	}
 	if (from >= s->end) {
 		/* Only the filling of the last page. */
 		say_end(s, from, at, found, out);
-	} else if (!is_there) {
-		return pass_hole(s, from, from + SEGMENT_ALIGN, at, found, out, torn);
-	} else if (is_whole) {
-		say_record(&r, SEGMENT_RECORD, at, found, out);
-	} else if (is_proven(s, &r)) {
-		say_record(&r, SEGMENT_DAMAGED, at, found, out);
 	} else {
-		return pass_hole(s, from, from + SEGMENT_ALIGN, at, found, out, torn);
+		say_record(&r, is_whole ? SEGMENT_RECORD : SEGMENT_DAMAGED, at, found, out);
 	}
 	return ERR_OK;
 }

@@ -323,6 +323,14 @@ static struct layout_record *new_record(struct segment_writer *w)
 
 /* ---- adding ---- */
 
+static uint8_t *put_bytes(uint8_t *to, struct slice s)
+{
+	if (s.p != NULL && s.n != 0) {
+		memcpy(to, s.p, s.n);
+	}
+	return to + s.n;
+}
+
 /* The record's bytes at the end of the buffer, the header left for the commit. */
 static void append_record(struct segment_writer *w, struct layout_record *r, size_t gap,
 	struct slice head, struct slice content)
@@ -334,17 +342,7 @@ static void append_record(struct segment_writer *w, struct layout_record *r, siz
 	assert(to != NULL);
 	memset(to, 0, gap + SEGMENT_RECORD_HEADER_BYTES);
 	uint8_t *payload = to + gap + SEGMENT_RECORD_HEADER_BYTES;
-	uint8_t *p = payload;
-	memcpy(p, envelope.p, envelope.n);
-	p += envelope.n;
-	if (head.n != 0) {
-		memcpy(p, head.p, head.n);
-		p += head.n;
-	}
-	if (content.n != 0) {
-		memcpy(p, content.p, content.n);
-		p += content.n;
-	}
+	uint8_t *p = put_bytes(put_bytes(put_bytes(payload, envelope), head), content);
 	r->record.payload_crc = crc32c(0, slice_make(payload, (size_t)(p - payload)));
 	buf_commit(&w->group, n);
 }

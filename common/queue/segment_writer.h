@@ -46,7 +46,7 @@ struct segment_writer_events {
 MUST_CHECK enum err segment_writer_new(int dir, unsigned writer,
 	const struct segment_writer_events *events, void *arg, struct segment_writer **out);
 /* Seals what is open; an unused segment is removed. */
-void segment_writer_free(struct segment_writer **w);
+void segment_writer_free(struct segment_writer **writer);
 
 /*
  * Adds a message to the group in memory; copies everything. On success *out describes the
@@ -85,8 +85,8 @@ MUST_CHECK enum err segment_big_begin(struct segment_writer *w, const struct env
 	struct segment_big **out);
 MUST_CHECK enum err segment_big_content(struct segment_big *b, struct slice bytes);
 uint64_t segment_big_bytes(const struct segment_big *b);
-MUST_CHECK enum err segment_big_commit(struct segment_big **b, struct slice head,
+MUST_CHECK enum err segment_big_commit(struct segment_big **big, struct slice head,
 	int64_t accepted_us, struct segment_record *out, uint64_t *segment);
-void segment_big_abort(struct segment_big **b);
+void segment_big_abort(struct segment_big **big);
 
 #endif
