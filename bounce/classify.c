@@ -179,7 +179,7 @@ static struct slice fold(struct slice text, char to[FOLDED_MAX])
 	to[0] = ' ';
 	for (size_t i = 0; i < n; i++) {
 		uint8_t c = ascii_lower(text.p[i]);
-		to[i + 1] = c < 0x20 ? ' ' : (char)c;
+		to[i + 1] = (char)(c < 0x20 ? (uint8_t)' ' : c);
 		is_address = is_address || c == '@';
 		if (to[i + 1] == ' ' || i + 1 == n) {
 			if (is_address) {

@@ -180,15 +180,15 @@ struct control *control_new(struct service *service, struct suppressor *suppress
 	return k;
 }
 
-void control_free(struct control **kp)
+void control_free(struct control **c)
 {
-	struct control *k = *kp;
+	struct control *k = *c;
 	struct list *l;
 
 	if (k == NULL) {
 		return;
 	}
-	*kp = NULL;
+	*c = NULL;
 	while ((l = list_first(&k->clients)) != NULL) {
 		client_free(CONTAINER_OF(l, struct client, link));
 	}

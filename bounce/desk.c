@@ -309,12 +309,10 @@ static void on_submitted(void *arg, uint16_t code, struct slice text)
 
 	if (code == 250) {
 		finish(n, slice_head(text, LIMIT_QUEUE_ID), SLICE_EMPTY);
-	} else if (code == 0) {
+	} else if (code == 0 || (code >= 500 && shrink(n))) {
 		wait_for_cleanup(n);
 	} else if (code < 500) {
 		fail(n, "cleanup cannot take it now", text);
-	} else if (shrink(n)) {
-		wait_for_cleanup(n);
 	} else {
 		/* It will never be taken: that is told, and the mail comes to its end. */
 		char said[LIMIT_TEXT / 2];

@@ -167,7 +167,7 @@ void writer_folded(struct writer *w, struct slice text, bool utf8)
 void writer_base64(struct writer *w, struct slice bytes)
 {
 	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
 
 	while (bytes.n != 0 && w->err == ERR_OK) {
 		struct slice part = slice_head(bytes, BASE64_LINE_BYTES);
@@ -180,8 +180,8 @@ void writer_base64(struct writer *w, struct slice bytes)
 				     (have > 2 ? part.p[i + 2] : 0);
 			line[n++] = digits[v >> 18];
 			line[n++] = digits[v >> 12 & 63];
-			line[n++] = have > 1 ? digits[v >> 6 & 63] : '=';
-			line[n++] = have > 2 ? digits[v & 63] : '=';
+			line[n++] = digits[have > 1 ? v >> 6 & 63 : 64];
+			line[n++] = digits[have > 2 ? v & 63 : 64];
 		}
 		put_in_line(w, slice_make(line, n));
 		end_line(w);

@@ -53,7 +53,7 @@ static size_t sockets_allowed(void)
 	if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur / 2 >= RUNNING_MAX) {
 		return RUNNING_MAX;
 	}
-	return r.rlim_cur > 4 * SPARE_FDS ? (size_t)r.rlim_cur / 2 : SPARE_FDS;
+	return r.rlim_cur / 4 > SPARE_FDS ? (size_t)r.rlim_cur / 2 : SPARE_FDS;
 }
 
 static bool set_options(struct ub_ctx *ub, size_t sockets)

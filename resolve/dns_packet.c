@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "resolve/dns_packet.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define HEADER_BYTES 12u
@@ -74,7 +75,7 @@ static void name_add(struct name *name, struct slice label)
 			name->is_host = false;
 		}
 		/* A dot within a label must not look like one between labels. */
-		name->text[name->n++] = label.p[i] == '.' ? '\001' : (char)label.p[i];
+		name->text[name->n++] = (char)(label.p[i] == '.' ? 1 : label.p[i]);
 	}
 }
 
@@ -243,6 +244,7 @@ static enum err pass(const struct section *answers, uint16_t type, struct arena 
 		if (record.type != type) {
 			continue;
 		}
+		assert(out->records != NULL); /* there is one of the type */
 		struct dns_record *to = &out->records[out->count];
 		if (out->count == DNS_RECORDS_MAX ||
 			!read_record(r.packet, &record, a, to, &e)) {

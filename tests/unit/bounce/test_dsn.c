@@ -287,7 +287,7 @@ static uint32_t draw(uint64_t *seed, uint32_t n)
 
 static struct slice draw_text(uint64_t *seed, char *to, size_t max)
 {
-	static const char *const pieces[] = {"\r\n", "\n", "\r", "X-Evil: 1", "--=_" TOKEN, ".",
+	static const char *const pieces[] = {"\r\n", "\n", "\r", "X-Evil: 1", BOUNDARY, ".",
 		"\r\n.\r\n", " ", "\t", "\xe3\x81\x82", "\xff", "\x1b[0m", "Action: delivered",
 		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 		"\xc2\x85", "\xe2\x80\xa8", ";", "<", ">", "\"", "Content-Type: text/html"};
