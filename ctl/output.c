@@ -52,13 +52,20 @@ void out_clean(struct slice s, struct buf *to)
 	}
 }
 
+void out_bytes(struct slice s)
+{
+	if (s.n != 0) {
+		(void)fwrite(s.p, 1, s.n, stdout);
+	}
+}
+
 void out_text(struct slice s)
 {
 	struct buf clean;
 
 	buf_init(&clean, s.n);
 	out_clean(s, &clean);
-	(void)fwrite(buf_view(&clean).p, 1, buf_len(&clean), stdout);
+	out_bytes(buf_view(&clean));
 	buf_clear(&clean);
 }
 
@@ -76,7 +83,7 @@ void out_json_line(const struct json *j)
 	struct slice s = buf_view(j->to);
 
 	if (json_end(j) == ERR_OK) {
-		(void)fwrite(s.p, 1, s.n, stdout);
+		out_bytes(s);
 		(void)putchar('\n');
 	}
 }
@@ -149,14 +156,14 @@ void columns_add(struct columns *c, struct slice cell)
 
 	buf_init(&clean, cell.n + 1);
 	out_clean(cell, &clean);
-	char *text = alloc_zero(buf_len(&clean) + 1, 1);
+	uint8_t *text = alloc_zero(buf_len(&clean) + 1, 1);
 	struct slice view = buf_view(&clean);
 	for (size_t i = 0; i < view.n; i++) {
-		text[i] = view.p[i] == '\t' ? ' ' : (char)view.p[i];
+		text[i] = view.p[i] == '\t' ? (uint8_t)' ' : view.p[i];
 	}
 	buf_clear(&clean);
 	c->cells = alloc_resize(c->cells, c->count + 1, sizeof(*c->cells));
-	c->cells[c->count++] = text;
+	c->cells[c->count++] = (char *)text;
 }
 
 void columns_printf(struct columns *c, const char *format, ...)

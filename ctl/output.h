@@ -20,6 +20,8 @@
 /* For the values of a JSON line. */
 #define OUT_LINE_MAX ((size_t)16 * 1024 * 1024)
 
+/* As they are. */
+void out_bytes(struct slice s);
 void out_text(struct slice s);
 /* The same, into a buffer. */
 void out_clean(struct slice s, struct buf *to);

@@ -393,7 +393,7 @@ static void on_status_line(void *arg, struct slice json)
 	struct jsonview_value value;
 
 	if (s->command->json) {
-		(void)fwrite(json.p, 1, json.n, stdout);
+		out_bytes(json);
 		(void)putchar('\n');
 	} else if (jsonview_find(json, "role", &value) &&
 		   slice_eq(value.text, SLICE("master"))) {

@@ -20,7 +20,7 @@ static void on_event(void *arg, const struct history_event *e)
 		history_print(e);
 		return;
 	}
-	(void)fwrite(e->json.p, 1, e->json.n, stdout);
+	out_bytes(e->json);
 	(void)putchar('\n');
 }
 

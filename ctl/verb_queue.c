@@ -139,7 +139,7 @@ static void on_site(void *arg, struct slice json)
 	struct sites *s = arg;
 
 	if (s->command->json) {
-		(void)fwrite(json.p, 1, json.n, stdout);
+		out_bytes(json);
 		(void)putchar('\n');
 		return;
 	}
