@@ -194,8 +194,22 @@ torture-power: setup
 	@+$(AGAIN) $(POWER_BINARIES)
 	@$(TEST_ENV) tests/system/power/torture $(CUTS)
 
+# Random kills of programs under load; and builds with faults that must be found by them.
+KILLS ?= 10000
+.PHONY: torture-kill torture-planted
+torture-kill: setup
+	@+$(AGAIN) programs
+	@$(TEST_ENV) $(PYTHON) tests/system/torture_kill.py --kills $(KILLS)
+
+torture-planted: setup
+	@for bug in COMMIT_LATE SETTLE_EARLY; do \
+		$(MAKE) --no-print-directory -j2 BUILD='$(BUILD)-planted' CFLAGS="-DBUG_$$bug" programs || exit 1; \
+		if EKIDEN_BUILD='$(abspath $(BUILD))-planted' $(PYTHON) tests/system/torture_kill.py --kills 60 \
+			--rate 5 --drain 40; then echo "not ok $$bug was not found"; exit 1; \
+		else echo "ok $$bug turns the harness red"; fi; done
+
 clean:
-	rm -rf '$(BUILD)' '$(BUILD)-san'
+	rm -rf '$(BUILD)' '$(BUILD)-san' '$(BUILD)-planted'
 
 # ---- installation ----------------------------------------------------------------------------
 

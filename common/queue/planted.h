@@ -45,4 +45,18 @@
 #define PLANTED_RETRY_FSYNC false
 #endif
 
+/* Every other commit answers and leaves its group in memory. */
+#ifdef BUG_COMMIT_LATE
+#define PLANTED_COMMIT_LATE true
+#else
+#define PLANTED_COMMIT_LATE false
+#endif
+
+/* qmgr takes a recipient for delivered when it hands it to smtp-out. */
+#ifdef BUG_SETTLE_EARLY
+#define PLANTED_SETTLE_EARLY true
+#else
+#define PLANTED_SETTLE_EARLY false
+#endif
+
 #endif
