@@ -65,11 +65,34 @@ struct resolver {
 
 /* ---- answers ---- */
 
+/*
+ * Leaves out our own doors and all that is no better (RFC 5321 section 5.1); by the port, which
+ * only the one who asks knows. Returns how many are left at the front of order[].
+ */
+static size_t leave_out_ourselves(const struct resolver *r, const struct route *route,
+	uint16_t port, uint16_t *order, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct endpoint to = route->addrs[order[i]].to;
+		uint16_t preference = route->addrs[order[i]].preference;
+		to.port = port;
+		if (!settings_is_own_door(&r->settings, &to)) {
+			continue;
+		}
+		while (i > 0 && route->addrs[order[i - 1]].preference == preference) {
+			i--;
+		}
+		return i;
+	}
+	return n;
+}
+
 static enum err send_route(struct resolver *r, const struct route *route, uint32_t ttl_s,
 	uint64_t request, uint16_t port)
 {
 	uint16_t order[LIMIT_ROUTE_ADDRS];
-	size_t n = route_order(route, r->settings.first, order);
+	size_t all = route_order(route, r->settings.first, order);
+	size_t n = leave_out_ourselves(r, route, port, order, all);
 	struct msg_route m = {.request = request,
 		.result = route->result,
 		.dnssec = route->dnssec,
@@ -77,6 +100,12 @@ static enum err send_route(struct resolver *r, const struct route *route, uint32
 		.addr_count = (uint32_t)n,
 		.code = slice_from_cstr(route->code),
 		.text = route->text};
+	if (n == 0 && all != 0) {
+		m.result = ROUTE_NEVER;
+		m.code = SLICE("5.4.6");
+		m.text = SLICE("mail would loop back to us: its server is ourselves");
+	}
+	r->results[m.result]++;
 	enum err e = msg_route_send(r->qmgr, &m);
 
 	for (size_t i = 0; e == ERR_OK && i < n; i++) {
@@ -96,7 +125,6 @@ static enum err send_route(struct resolver *r, const struct route *route, uint32
 static void answer(struct resolver *r, const struct route *route, uint32_t ttl_s,
 	uint64_t request, uint16_t port)
 {
-	r->results[route->result]++;
 	if (r->qmgr != NULL && send_route(r, route, ttl_s, request, port) != ERR_OK) {
 		/* Each text and name was bounded when the route was made. */
 		service_fail(r->service, "a route could not be encoded");

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "resolve/settings.h"
 
+#include <string.h>
+
 #include "common/base/log.h"
 
 #define DNS_PORT 53u
@@ -33,10 +35,52 @@ static bool has_protocol(const struct conf *c, struct slice name)
 	return false;
 }
 
+/* What master says that it listens on; what makes no sense is no door. */
+static void read_doors(const struct conf *c, struct settings *s)
+{
+	struct slice rest;
+	struct slice line;
+
+	if (conf_file(c, SLICE(CONF_FILE_LISTENERS), &rest) != ERR_OK) {
+		return; /* there are none where there is no master */
+	}
+	while (s->door_count < SETTINGS_DOORS_MAX && slice_cut(&rest, '\n', &line)) {
+		if (endpoint_parse(line, 0, &s->doors[s->door_count]) == ERR_OK) {
+			endpoint_unmap(&s->doors[s->door_count]);
+			s->door_count++;
+		}
+	}
+}
+
+static bool is_wildcard(const struct endpoint *e)
+{
+	static const uint8_t zero[16];
+
+	return memcmp(e->addr, zero, e->family == 4 ? 4 : 16) == 0;
+}
+
+bool settings_is_own_door(const struct settings *s, const struct endpoint *e)
+{
+	for (size_t i = 0; i < s->door_count; i++) {
+		const struct endpoint *door = &s->doors[i];
+		if (door->port != e->port) {
+			continue;
+		}
+		/* All of 127.0.0.0/8 is this machine, though no interface lists it. */
+		if (endpoint_eq_addr(door, e) ||
+			(is_wildcard(door) && e->family == 4 && e->addr[0] == 127)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 void settings_read(const struct conf *c, const struct endpoint *system, size_t system_count,
 	struct settings *out)
 {
 	struct settings s = {.first = ROUTE_FAMILY_ANY};
+
+	read_doors(c, &s);
 	size_t n = conf_endpoint_count(c, CONF_dns_servers);
 	struct slice anchor_file = conf_text(c, CONF_dns_trust_anchor);
 

@@ -222,6 +222,23 @@ def forbidden_addresses_are_never_told():
         assert w.verdict("temp.lab") == ("later", "4.4.3")
 
 
+def our_own_listeners_are_left_out():
+    zone = {"a.lab": {"MX": ["10 best.lab", "20 us.lab", "20 equal.lab", "30 worse.lab"]},
+            "us.lab": {"A": ["192.0.2.50"]}, "best.lab": {"A": ["192.0.2.1"]},
+            "equal.lab": {"A": ["192.0.2.2"]}, "worse.lab": {"A": ["192.0.2.3"]},
+            "only.lab": {"MX": ["10 us.lab"]}, "loop.lab": {"A": ["127.1.2.3"]}}
+    files = {"ekiden:listeners": "192.0.2.50:25\n0.0.0.0:2525\n[2001:db8::1]:25\nnonsense\n"}
+    with World(zone, files=files, inet_protocols="ipv4") as w:
+        assert hosts(w.route("a.lab")) == ["best.lab"]
+        assert len(hosts(w.route("a.lab", port=26))) == 4  # another port is another server
+        r = w.route("only.lab")
+        assert (r.result, r.code) == ("never", "5.4.6"), r
+        for name, port, wanted in (("us.lab", 25, "never"), ("us.lab", 26, "ok"),
+                                   ("loop.lab", 2525, "never"), ("loop.lab", 2526, "ok"),
+                                   ("[IPv6:2001:db8::1]", 25, "never")):
+            assert w.route(name, "HOST", port).result == wanted, (name, port)
+
+
 def very_much_is_bounded():
     zone = {"many.lab": {"MX": ["%d h%d.many.lab" % (i // 3, i) for i in range(1000)]},
             "wide.lab": {"MX": ["10 h.wide.lab"]},
@@ -427,7 +444,7 @@ def an_outage_ends_by_itself():
 
 CASES = [mx_records_are_taken_in_their_order, equal_preferences_are_spread,
          families_follow_the_settings, verdicts_are_right, broken_records_are_unusable,
-         forbidden_addresses_are_never_told, very_much_is_bounded, truncation_leads_to_tcp,
+         forbidden_addresses_are_never_told, our_own_listeners_are_left_out, very_much_is_bounded, truncation_leads_to_tcp,
          times_to_live_are_kept, a_storm_asks_once, a_dead_server_delays_and_never_fails,
          another_qmgr_takes_the_place_of_the_first, a_reload_changes_the_servers,
          nonsense_from_qmgr_ends_it, it_ends_when_told_to, dnssec_is_validated_and_told,
