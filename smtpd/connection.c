@@ -15,6 +15,9 @@
 /* How long the last reply may take to be read. */
 #define LINGER_MS ((int64_t)5 * 1000)
 
+/* So much may wait for a client that does not read. */
+#define UNSENT_MOST ((uint64_t)64 * 1024)
+
 /* Connections of one client that is not exempt from the limit. */
 struct client {
 	struct hash_link link;
@@ -89,6 +92,13 @@ static void io_write(void *arg, struct slice bytes)
 	stream_write(x->stream, bytes);
 }
 
+static bool io_has_room(void *arg)
+{
+	struct connection *x = arg;
+
+	return stream_unsent(x->stream) <= UNSENT_MOST;
+}
+
 static void io_pause(void *arg)
 {
 	struct connection *x = arg;
@@ -127,6 +137,7 @@ static void io_close(void *arg)
 
 static const struct session_io session_io = {
 	.write = io_write,
+	.has_room = io_has_room,
 	.pause = io_pause,
 	.resume = io_resume,
 	.deadline = io_deadline,
@@ -154,11 +165,14 @@ static void on_drained(void *arg)
 	struct connection *x = arg;
 
 	if (!x->wants_tls) {
+		session_on_drained(&x->session);
 		return;
 	}
 	x->wants_tls = false;
-	struct ssl_st *tls = tls_new(x->session.settings->tls);
-	if (tls == NULL || stream_has_input(x->stream)) {
+	/* Clear text that came meanwhile is refused before anything is made for it. */
+	struct ssl_st *tls =
+		stream_has_input(x->stream) ? NULL : tls_new(x->session.settings->tls);
+	if (tls == NULL) {
 		session_log_reject(&x->session, "starttls_refused", SLICE_EMPTY);
 		give_up(x);
 		return;

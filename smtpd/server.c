@@ -77,6 +77,11 @@ static enum err on_conf(struct service *service, void *arg, const struct conf *c
 	enum err e = settings_new(c, SLICE("main.cf"), SLICE_EMPTY, why, &trial);
 
 	(void)service;
+	if (e == ERR_OK && trial->tls == NULL &&
+		conf_is(c, CONF_smtpd_tls_security_level, "may")) {
+		log_warn("event=tls what=\"smtpd_tls_security_level = may without "
+			 "smtpd_tls_cert_file: STARTTLS is not offered\"");
+	}
 	settings_free(&trial);
 	if (e == ERR_OK && s->has_started) {
 		e = listeners_prepare(&s->listeners, c, why);

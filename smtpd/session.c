@@ -234,7 +234,7 @@ void session_resume_input(struct session *s)
 /* What was waited for has come, and its reply has been written or held back. */
 void session_go_on(struct session *s)
 {
-	if (s->is_closed || s->hold != HOLD_NONE) {
+	if (s->is_closed || s->hold != HOLD_NONE || s->is_stuck) {
 		return;
 	}
 	if (s->has_ended && !s->is_paused) {
@@ -442,6 +442,11 @@ size_t session_input(struct session *s, struct slice bytes)
 			break;
 		}
 		used += n;
+		if (!s->is_closed && !s->io->has_room(s->io_arg)) {
+			/* Whoever does not read is not read either: replies would pile up. */
+			s->is_stuck = true;
+			session_pause_input(s);
+		}
 	}
 	if (s->is_closed) {
 		return bytes.n;
@@ -450,7 +455,7 @@ size_t session_input(struct session *s, struct slice bytes)
 		if (used < bytes.n) {
 			session_pause_input(s);
 		}
-	} else if (s->is_paused) {
+	} else if (s->is_paused && !s->is_stuck) {
 		s->io->deadline(s->io_arg, clock_mono_ms() + ROOM_MS);
 	} else {
 		session_idle_deadline(s);
@@ -491,6 +496,15 @@ void session_on_late(struct session *s)
 		session_close_with(s, "421 4.4.2", "Timeout exceeded");
 		break;
 	}
+}
+
+void session_on_drained(struct session *s)
+{
+	if (s->is_closed || !s->is_stuck) {
+		return;
+	}
+	s->is_stuck = false;
+	session_go_on(s);
 }
 
 void session_on_tls(struct session *s, const char *facts)

@@ -48,6 +48,9 @@ void session_env_clear(struct session_env *env);
 /* The connection, as the session uses it. Nothing here calls back. */
 struct session_io {
 	void (*write)(void *arg, struct slice bytes);
+	/* Whether the client reads what it is sent. When this says no, session_on_drained()
+	 * follows once it has. */
+	bool (*has_room)(void *arg);
 	/* Offer no input / offer again what was left and what comes. */
 	void (*pause)(void *arg);
 	void (*resume)(void *arg);
@@ -92,6 +95,7 @@ struct session {
 	bool in_data;
 	bool is_skipping;
 	bool is_paused;
+	bool is_stuck;  /* paused because the client does not read */
 	bool has_input; /* some has come: the first is looked at */
 	bool has_ended; /* the client will send no more */
 	bool has_quit;
@@ -107,6 +111,8 @@ void session_clear(struct session *s);
 /* Returns how many bytes were used; the rest is offered again with more behind it. */
 size_t session_input(struct session *s, struct slice bytes);
 void session_on_late(struct session *s);
+/* All output has left. */
+void session_on_drained(struct session *s);
 /* TLS is up. A failed handshake ends in session_clear() at once. */
 void session_on_tls(struct session *s, const char *facts);
 /* The client will send no more, or is gone: the connection closes. */

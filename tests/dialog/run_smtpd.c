@@ -395,6 +395,9 @@ static void do_other(struct play *p, struct slice word, struct slice rest)
 		} else {
 			stage_reset(&p->stage);
 		}
+	} else if (slice_eq(word, SLICE("O:"))) {
+		before_step(p);
+		stage_set_reading(&p->stage, slice_eq(rest, SLICE("flows")));
 	} else if (slice_eq(word, SLICE("TLS:"))) {
 		before_step(p);
 		if (!p->stage.wants_tls || p->stage.is_closed) {

@@ -45,6 +45,7 @@ struct stage {
 	bool wants_tls;
 	bool is_started;
 	bool overflowed;
+	bool reads_nothing; /* the client leaves its replies in the socket */
 
 	struct store_ticket *tickets[4]; /* open ones, oldest first */
 	size_t ticket_count;
@@ -306,6 +307,13 @@ static inline void stage_write(void *arg, struct slice bytes)
 	assert(e == ERR_OK);
 }
 
+static inline bool stage_has_output_room(void *arg)
+{
+	const struct stage *s = arg;
+
+	return !s->reads_nothing;
+}
+
 static inline void stage_pause(void *arg)
 {
 	struct stage *s = arg;
@@ -350,6 +358,7 @@ static inline void stage_close(void *arg)
 
 static const struct session_io stage_io = {
 	.write = stage_write,
+	.has_room = stage_has_output_room,
 	.pause = stage_pause,
 	.resume = stage_resume,
 	.deadline = stage_deadline,
@@ -521,6 +530,15 @@ static inline void stage_wait(struct stage *s, int64_t ms)
 		stage_settle(s);
 	}
 	clock_advance_ms(end_ms - clock_mono_ms());
+}
+
+static inline void stage_set_reading(struct stage *s, bool reads)
+{
+	s->reads_nothing = !reads;
+	if (reads && !s->is_closed) {
+		session_on_drained(&s->session);
+		stage_settle(s);
+	}
 }
 
 static inline void stage_tls(struct stage *s, bool works)

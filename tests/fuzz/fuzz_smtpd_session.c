@@ -89,6 +89,9 @@ static void do_order(struct stage *s, uint8_t order)
 		s->env.is_draining = true;
 		session_drain(&s->session);
 		break;
+	case 11:
+		stage_set_reading(s, s->reads_nothing);
+		break;
 	default:
 		break;
 	}

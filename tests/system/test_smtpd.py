@@ -691,6 +691,28 @@ def test_an_endless_line_is_answered_once_and_cut_off():
         rig.client().hello()
 
 
+def test_a_client_that_never_reads_fills_no_memory():
+    with Rig(smtpd_recipient_limit="1", suppression_action="off") as rig:
+        pid = rig.child.process.pid
+        rig.client().hello()
+        before = rss_kib(pid)
+        c = rig.client()
+        c.hello()
+        c.say("MAIL FROM:<a@t>", 250)
+        c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        c.sock.settimeout(2)
+        sent = 0
+        try:
+            for _ in range(300):  # each asks for twice its size of replies
+                c.send(b"RCPT TO:<b@d>\r\n" * 10000)
+                sent += 1
+        except TimeoutError:
+            pass
+        assert sent < 300, "nothing held the client back"
+        assert SAN or rss_kib(pid) - before < 4096, rss_kib(pid) - before
+        rig.client().hello()
+
+
 def test_half_closed_clients_get_all_their_replies():
     with Rig() as rig:
         c = rig.client()
