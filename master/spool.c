@@ -145,8 +145,10 @@ static enum err base_open(const char *path, const char *param, int *out, struct 
 		return ERR_CONFIG;
 	}
 	/* Root may be given a place that a system user keeps, as Postfix's data_directory is.
-	 */
-	if ((st.st_uid != geteuid() && geteuid() != 0) || (st.st_mode & 022) != 0) {
+	 * Where others may make files but (sticky) not touch ours, what we find there is ours
+	 * or refused. */
+	bool open_to_others = (st.st_mode & 022) != 0 && (st.st_mode & S_ISVTX) == 0;
+	if ((st.st_uid != geteuid() && geteuid() != 0) || open_to_others) {
 		why_add(why,
 			"%s = %s must belong to user %u and be writable by nobody else (it has "
 			"user %u, mode %03o)",

@@ -343,6 +343,9 @@ def refuses_foreign_directories():
         os.chmod(m.queue, 0o777)
         assert 'writable by nobody else' in m.start(), m.said
         assert m.process.wait(20) == 78
+        os.chmod(m.queue, 0o1777)  # others may make files there, but not touch ours
+        assert m.start() == 'READY\n', m.said
+        assert m.stop() == 0
         os.chmod(m.queue, 0o755)
         if os.geteuid() == 0:
             os.makedirs(os.path.join(m.queue, 'journal'), exist_ok=True)
