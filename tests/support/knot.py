@@ -32,10 +32,10 @@ SIGNED = "    dnssec-signing: on\n    dnssec-policy: fast\n"
 
 class Knot:
     """zones: {"signed.lab": (True, "@ MX 10 mx\\n...")}, True for signed; SOA, NS and TTL are
-    added. server is for dns_servers."""
+    added. server is for dns_servers. port: where a namespace of its own allows 53."""
 
-    def __init__(self, zones):
-        self.port = free_port()
+    def __init__(self, zones, port=None):
+        self.port = port or free_port()
         self.server = f"127.0.0.1@{self.port}"
         self.dir = tempfile.mkdtemp(prefix="ekiden-knot.")
         os.mkdir(self.dir + "/db")
