@@ -97,35 +97,41 @@ static size_t hear(int fd, char *to, size_t size, bool *is_late)
 	return used;
 }
 
-static int judge_start(const struct command *c, pid_t pid, struct slice said, bool is_late)
+/* How master ended, when it has to be said why there is no relay. */
+static int end_of(pid_t pid)
 {
 	int state = 0;
+
+	while (waitpid(pid, &state, 0) < 0) {
+		if (errno != EINTR) {
+			return EX_UNAVAILABLE;
+		}
+	}
+	return WIFEXITED(state) && WEXITSTATUS(state) != EX_OK ? WEXITSTATUS(state)
+							       : EX_UNAVAILABLE;
+}
+
+static int judge_start(const struct command *c, pid_t pid, struct slice said, bool is_late)
+{
 	struct slice line = slice_trim(slice_head(said, slice_find(said, '\n')));
 
 	if (slice_eq(line, SLICE("READY"))) {
 		return EX_OK;
-	}
-	if (slice_starts(line, SLICE("FAILED"))) {
-		char text[LIMIT_TEXT];
-		str_printable(text, sizeof(text), slice_trim(slice_skip(line, 6)));
-		bool has_status = waitpid(pid, &state, 0) == pid && WIFEXITED(state) &&
-				  WEXITSTATUS(state) != EX_OK;
-		return complain(has_status ? WEXITSTATUS(state) : EX_UNAVAILABLE,
-			"the relay did not start: %s", text);
 	}
 	if (is_late) {
 		return complain(EX_TEMPFAIL,
 			"the relay does not accept mail after %d seconds; it is still starting",
 			START_PATIENCE_MS / 1000);
 	}
-	/* Master has told why. */
-	if (waitpid(pid, &state, 0) == pid && WIFEXITED(state)) {
-		int status = WEXITSTATUS(state);
-		return complain(status == EX_OK ? EX_UNAVAILABLE : status,
-			"the relay did not start; see its log, too (%s -c %s conf -x maillog_file)",
-			"ekiden", c->dir);
+	int status = end_of(pid);
+	if (slice_starts(line, SLICE("FAILED"))) {
+		char text[LIMIT_TEXT];
+		str_printable(text, sizeof(text), slice_trim(slice_skip(line, 6)));
+		return complain(status, "the relay did not start: %s", text);
 	}
-	return complain(EX_UNAVAILABLE, "the relay did not start: master died; see its log");
+	return complain(status,
+		"the relay did not start; see its log (ekiden -c %s conf -x maillog_file)",
+		c->dir);
 }
 
 /* Checks what is checked before anything is started. */

@@ -142,28 +142,16 @@ static bool port_is_valid(struct slice port)
 	       slice_eq_nocase(port, SLICE("submission"));
 }
 
-/* "domain", "domain:port", "[host]", "[host]:port", "[address]:port". */
-static enum err check_relayhost(struct conf_value *v, struct buf *why)
+bool conf_nexthop_is_valid(struct slice text)
 {
-	static const char what[] = "one next hop: domain, domain:port, [host] or [host]:port, "
-				   "the port a number, smtp or submission";
-	struct slice text = value_text(v);
 	struct slice rest = text;
 	struct slice host;
 	struct endpoint e;
 
-	if (text.n == 0) {
-		return ERR_OK;
-	}
-	/* Postfix allows to say the transport too; there is one. */
-	if (slice_starts(text, SLICE("smtp:")) && text.n > 5 &&
-		!port_is_valid(slice_skip(text, 5))) {
-		return refuse(why, text, what);
-	}
-	if (text.p[0] == '[') {
+	if (rest.n != 0 && rest.p[0] == '[') {
 		size_t n = slice_find(rest, ']');
 		if (n == rest.n) {
-			return refuse(why, text, what);
+			return false;
 		}
 		host = slice_skip(slice_head(rest, n), 1);
 		rest = slice_skip(rest, n + 1);
@@ -172,20 +160,49 @@ static enum err check_relayhost(struct conf_value *v, struct buf *why)
 		}
 		if (!conf_hostname_is_valid(host) &&
 			endpoint_parse_addr(host, 0, &e) != ERR_OK) {
-			return refuse(why, text, what);
+			return false;
 		}
 	} else {
 		size_t n = slice_find(rest, ':');
 		host = slice_head(rest, n);
 		rest = slice_skip(rest, n);
 		if (!conf_hostname_is_valid(host)) {
-			return refuse(why, text, what);
+			return false;
 		}
 	}
-	if (rest.n != 0 && (rest.p[0] != ':' || !port_is_valid(slice_skip(rest, 1)))) {
-		return refuse(why, text, what);
+	return rest.n == 0 || (rest.p[0] == ':' && port_is_valid(slice_skip(rest, 1)));
+}
+
+static enum err check_relayhost(struct conf_value *v, struct buf *why)
+{
+	struct slice text = value_text(v);
+
+	/* Postfix allows to say the transport too; there is one. */
+	bool has_transport =
+		slice_starts(text, SLICE("smtp:")) && !port_is_valid(slice_skip(text, 5));
+	if (text.n == 0 || (!has_transport && conf_nexthop_is_valid(text))) {
+		return ERR_OK;
 	}
-	return ERR_OK;
+	return refuse(why, text,
+		"one next hop: domain, domain:port, [host] or [host]:port, the port a number, smtp or "
+		"submission");
+}
+
+bool conf_transport_is_valid(struct slice value)
+{
+	size_t colon = slice_find(value, ':');
+	struct slice transport = slice_head(value, colon);
+	struct slice rest = slice_trim(slice_skip(value, colon + 1));
+
+	if (slice_eq(transport, SLICE("error")) || slice_eq(transport, SLICE("retry")) ||
+		slice_eq(transport, SLICE("discard"))) {
+		return true;
+	}
+	if (transport.n != 0 && !slice_eq(transport, SLICE("smtp")) &&
+		!slice_eq(transport, SLICE("relay"))) {
+		return false;
+	}
+	return rest.n == 0 || conf_nexthop_is_valid(rest);
 }
 
 bool conf_restriction_is_idle(struct slice word)

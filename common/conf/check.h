@@ -18,6 +18,10 @@ MUST_CHECK enum err conf_check_value(enum conf_param p, struct conf_value *v, st
 bool conf_restriction_is_idle(struct slice word);
 /* How values fit together. */
 MUST_CHECK enum err conf_check_together(const struct conf *c, struct buf *why);
+/* "domain", "domain:port", "[host]", "[host]:port", "[address]:port". */
+bool conf_nexthop_is_valid(struct slice text);
+/* A value of transport_maps. */
+bool conf_transport_is_valid(struct slice value);
 /* A host name, as far as a name of this host has to be one. */
 bool conf_hostname_is_valid(struct slice name);
 

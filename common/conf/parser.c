@@ -368,12 +368,18 @@ static void take_table(struct reading *r, const struct place *at, enum conf_para
 			SLICE_ARG(buf_view(&why)));
 		goto out;
 	}
-	if (p == CONF_dkim_keys) {
-		for (size_t i = 0; i < table_count(t); i++) {
-			struct slice key;
-			struct slice value;
-			table_at(t, i, &key, &value);
+	for (size_t i = 0; i < table_count(t); i++) {
+		struct slice key;
+		struct slice value;
+		table_at(t, i, &key, &value);
+		if (p == CONF_dkim_keys) {
 			take_dkim_key_list(r, at, key, value);
+		} else if (p == CONF_transport_maps && !conf_transport_is_valid(value)) {
+			problems_add(r->s, true, at->file, at->line,
+				"%s: %.*s: must be smtp:NEXTHOP, relay:NEXTHOP, error:TEXT, "
+				"retry:TEXT or discard: (got \"%.*s\")",
+				at->name, SLICE_ARG(slice_head(key, 100)),
+				SLICE_ARG(slice_head(value, 200)));
 		}
 	}
 out:

@@ -187,6 +187,9 @@ static void tells_file_and_line_of_every_problem(void **state)
 			"permit_sasl_authenticated permits nobody"},
 		{"myorigin = /nosuch/file", true, "cannot read its first line"},
 		{"mynetworks = /nosuch/file", true, "No such file"},
+		{"transport_maps = inline:{a=local:}", true, "a: must be smtp:NEXTHOP"},
+		{"transport_maps = inline:{a=smtp:[b}", true, "a: must be smtp:NEXTHOP"},
+		{"transport_maps = inline:{a=[b]:25}", true, "a: must be smtp:NEXTHOP"},
 		{"dkim_keys = inline:{example.com=x}", true, "must be selector:/path/of/key"},
 		{"dkim_keys = inline:{example.com=x:/nosuch/key}", true, "No such file"},
 	};
@@ -209,18 +212,21 @@ static void tells_file_and_line_of_every_problem(void **state)
 
 static void lets_macros_and_idle_parameters_pass(void **state)
 {
-	struct conf_source s = read_both(HEAD "mine = 10.0.0.0/8\n"
-					      "mynetworks = 127.0.0.0/8 $mine\n"
-					      "for_master = 5\n"
-					      "biff = no\n"
-					      "alias_maps =\n"
-					      "compatibility_level = 3.6\n"
-					      "smtpd_restriction_classes = strict\n"
-					      "strict = reject\n",
+	struct conf_source s = read_both(HEAD
+		"transport_maps = inline:{a=smtp:, {b = error:no such}, c=:b, "
+		"d=relay:[::1]:2525, e=discard:}\n"
+		"mine = 10.0.0.0/8\n"
+		"mynetworks = 127.0.0.0/8 $mine\n"
+		"for_master = 5\n"
+		"biff = no\n"
+		"alias_maps =\n"
+		"compatibility_level = 3.6\n"
+		"smtpd_restriction_classes = strict\n"
+		"strict = reject\n",
 		"127.0.0.1:2525 inet n - y - - smtpd -o smtpd_recipient_limit=$for_master\n");
 
 	(void)state;
-	expect_problem(&s, false, "main.cf", 10, "smtpd_restriction_classes: accepted");
+	expect_problem(&s, false, "main.cf", 11, "smtpd_restriction_classes: accepted");
 	assert_int_equal(own_problems(&s), 1);
 	conf_source_clear(&s);
 }
