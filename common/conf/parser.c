@@ -815,6 +815,32 @@ static void check_together(struct reading *r)
 	buf_clear(&why);
 }
 
+/* The same for what a listener's options make of it, as smtpd will. */
+static void check_listener_together(struct reading *r, const struct conf_listener *l)
+{
+	struct conf_builder *b = conf_builder_copy(r->s->checked);
+	struct slice rest = slice_from_cstr(l->options);
+	struct conf *c = NULL;
+	struct slice line;
+	struct buf why;
+	enum err e = ERR_OK;
+
+	buf_init(&why, LIMIT_TEXT);
+	while (e == ERR_OK && slice_cut(&rest, '\n', &line)) {
+		e = conf_builder_set_line(b, line, &why);
+	}
+	if (e == ERR_OK) {
+		e = conf_builder_end(&b, &why, &c);
+	}
+	if (e != ERR_OK) {
+		problems_add(r->s, true, r->master_file, l->line, "%.*s",
+			SLICE_ARG(buf_view(&why)));
+	}
+	conf_builder_free(&b);
+	conf_free(&c);
+	buf_clear(&why);
+}
+
 static void drop_files(struct conf_source *s)
 {
 	for (size_t i = 0; i < s->file_count; i++) {
@@ -877,6 +903,9 @@ void conf_source_read(const char *dir, struct conf_source *out)
 	if (!out->has_fatal) {
 		check_together(&r);
 	}
+	for (size_t i = 0; out->checked != NULL && i < out->listener_count; i++) {
+		check_listener_together(&r, &out->listeners[i]);
+	}
 	for (size_t i = 0; out->checked != NULL && i < out->file_count; i++) {
 		enum err e = conf_file(out->checked, out->files[i].name, &out->files[i].bytes);
 		assert(e == ERR_OK);
@@ -884,6 +913,7 @@ void conf_source_read(const char *dir, struct conf_source *out)
 	}
 	if (out->has_fatal) {
 		drop_files(out);
+		conf_free(&out->checked);
 	}
 	conf_builder_free(&r.builder);
 	master_cf_clear(&master);

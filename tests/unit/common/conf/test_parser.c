@@ -422,6 +422,8 @@ static void tells_what_is_wrong_in_master_cf(void **state)
 		{"25 inet n - y - - smtpd -o", true, "-o must be followed by"},
 		{"25 inet n - y - - smtpd -o x", true, "-o must be followed by"},
 		{"25 inet n - y - - smtpd -o { = x }", true, "-o must be followed by"},
+		{"25 inet n - y - - smtpd -o smtpd_tls_security_level=encrypt", true,
+			"needs smtpd_tls_cert_file"},
 		{"25 inet n - y - - smtpd -x", true, "smtpd takes only -o"},
 		{"25 inet n - y - - smtpd -v", false, "-v is without effect"},
 		{"25 inet n - y - - smtpd -o smtpd_timeout=x", true,
