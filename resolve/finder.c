@@ -13,8 +13,8 @@
 #include "common/base/arena.h"
 #include "common/base/clock.h"
 #include "common/base/str.h"
+#include "common/io/guard.h"
 #include "common/mail/address.h"
-#include "resolve/guard.h"
 
 #define HOSTS_AT_ONCE 8u
 #define JOB_ARENA_MAX ((size_t)4 * 1024 * 1024)

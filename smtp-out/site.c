@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/base/alloc.h"
-#include "common/base/log.h"
+#include "common/io/guard.h"
 
 #define BAD_MS 60000
 #define IN_CLEAR_MS 600000
@@ -139,39 +139,13 @@ static bool is_own_door(const struct settings *set, const struct endpoint *to)
 	return false;
 }
 
-/* However an address is dressed: what it leads to in the end. */
 static bool is_forbidden(const struct settings *set, struct endpoint to)
 {
-	/* IPv6 prefixes behind which an IPv4 address stands. */
-	static const struct {
-		uint8_t prefix[12];
-		uint8_t bytes;
-	} wraps[] = {
-		{{0x00, 0x64, 0xff, 0x9b}, 12}, /* NAT64, RFC 6052 */
-		{{0x20, 0x02}, 2},              /* 6to4, RFC 3056 */
-		{{0x00}, 12},                   /* IPv4-compatible, RFC 4291 */
-	};
-
+	if (guard_forbids(set->forbidden, &to)) {
+		return true;
+	}
 	endpoint_unmap(&to);
-	if (is_own_door(set, &to)) {
-		return true;
-	}
-	if (set->forbidden == NULL) {
-		return false;
-	}
-	if (cidr_list_has(set->forbidden, &to)) {
-		return true;
-	}
-	for (size_t i = 0; to.family == 6 && i < ARRAY_LEN(wraps); i++) {
-		struct endpoint inner = {.family = 4};
-
-		memcpy(inner.addr, to.addr + wraps[i].bytes, 4);
-		if (memcmp(to.addr, wraps[i].prefix, wraps[i].bytes) == 0 &&
-			cidr_list_has(set->forbidden, &inner)) {
-			return true;
-		}
-	}
-	return false;
+	return is_own_door(set, &to);
 }
 
 static bool is_spoken(const struct settings *set, const struct endpoint *to)

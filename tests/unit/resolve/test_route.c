@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "common/base/attr.h"
+#include "common/io/guard.h"
 #include "resolve/cache.h"
-#include "resolve/guard.h"
 #include "resolve/route.h"
 #include "resolve/settings.h"
 

@@ -158,8 +158,8 @@ static void remembers_where_tls_failed(void **state)
 static void never_picks_what_is_forbidden(void **state)
 {
 	static const char *const list[] = {"127.0.0.1 1", "::ffff:127.0.0.2 1",
-		"64:ff9b::127.0.0.3 1", "2002:7f00:0004:: 1", "::127.0.0.5 1", "::1 1",
-		"169.254.1.1 1", "192.0.2.1 2"};
+		"64:ff9b::127.0.0.3 1", "64:ff9b:1::127.0.0.6 1", "::ffff:0:127.0.0.7 1",
+		"2002:7f00:0004:: 1", "::127.0.0.5 1", "::1 1", "169.254.1.1 1", "192.0.2.1 2"};
 	struct stage st;
 	struct connection c = {.tried = 0};
 	struct slice bad;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "resolve/guard.h"
+#include "common/io/guard.h"
 
 #include <stddef.h>
 #include <string.h>
