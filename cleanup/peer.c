@@ -20,6 +20,7 @@ struct peer {
 	enum role role;
 	unsigned index;
 	bool greeted;
+	bool is_deaf; /* does not read our answers: it is not read either */
 	struct hash_id_table txs;
 };
 
@@ -269,17 +270,23 @@ static struct peer *find_peer(struct peer_hub *hub, enum role role, unsigned ind
 	return NULL;
 }
 
+/* A submitter is read while qmgr reads what follows from that, and it reads our answers. */
+static void reading_update(struct peer *p)
+{
+	if (p->hub->is_held || p->is_deaf) {
+		channel_pause(p->channel);
+	} else {
+		channel_resume(p->channel);
+	}
+}
+
 static void submitters_hold(struct peer_hub *hub, bool hold)
 {
+	hub->is_held = hold;
 	for (struct list *l = hub->peers.next; l != &hub->peers; l = l->next) {
 		struct peer *p = CONTAINER_OF(l, struct peer, link);
-		if (p->role == ROLE_QMGR) {
-			continue;
-		}
-		if (hold) {
-			channel_pause(p->channel);
-		} else {
-			channel_resume(p->channel);
+		if (p->role != ROLE_QMGR) {
+			reading_update(p);
 		}
 	}
 }
@@ -323,14 +330,21 @@ static void on_gone(void *arg, enum err why)
 	}
 }
 
-/* All frames of a read of a submitter have been handled: has qmgr too much to read? */
+/* All frames of a read of a submitter have been handled: has qmgr, or it, too much to read? */
 static void on_batch(void *arg)
 {
 	struct peer *p = arg;
 	struct peer *qmgr = find_peer(p->hub, ROLE_QMGR, 0);
 
-	if (qmgr != NULL && p != qmgr && channel_unsent(qmgr->channel) > QMGR_UNSENT_MAX) {
+	if (p->role == ROLE_QMGR) {
+		return;
+	}
+	if (qmgr != NULL && channel_unsent(qmgr->channel) > QMGR_UNSENT_MAX) {
 		submitters_hold(p->hub, true);
+	}
+	if (channel_unsent(p->channel) > CHANNEL_HIGH) {
+		p->is_deaf = true;
+		reading_update(p);
 	}
 }
 
@@ -340,6 +354,9 @@ static void on_writable(void *arg)
 
 	if (p->role == ROLE_QMGR) {
 		submitters_hold(p->hub, false);
+	} else {
+		p->is_deaf = false;
+		reading_update(p);
 	}
 }
 

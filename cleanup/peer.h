@@ -26,6 +26,7 @@ struct peer_hub {
 	unsigned index;            /* of this process */
 	struct list peers;
 	bool draining; /* nothing new is taken */
+	bool is_held;  /* qmgr has too much to read: submitters are not read */
 	/* qmgr sent nonsense. */
 	void (*on_broken)(void *arg, const char *what);
 	void *arg;

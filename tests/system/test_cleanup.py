@@ -539,6 +539,30 @@ def test_lookups_fail_without_a_list():
         assert smtpd.expect("lookup_done")["result"] == C["LOOKUP_CLEAR"]
 
 
+def test_who_does_not_read_the_answers_is_not_read():
+    with Rig() as rig:
+        smtpd, other = rig.smtpd(0), rig.smtpd(1)
+        number, body = encode("lookup", request=7, address="x")
+        frames = 5000 * (struct.pack(">IHBB", len(body), number, VERSION, 0) + body)
+        smtpd.sock.settimeout(2)
+        sent = 0
+        try:
+            while sent < 16 * 1024 * 1024:
+                sent += smtpd.sock.send(frames[sent % len(frames):])
+            raise AssertionError("16 MiB of questions were taken, and no answer was read")
+        except TimeoutError:
+            pass
+        # Everybody else is served, and the one that reads again too.
+        other.send("lookup", request=8, address="x@example.net")
+        assert other.expect("lookup_done")["request"] == 8
+        smtpd.sock.settimeout(None)
+        asked = sent // (len(body) + 8)
+        for _ in range(asked):
+            assert smtpd.expect("lookup_done")["request"] == 7
+        smtpd.sock.sendall(frames[sent % len(frames):])
+        assert smtpd.expect("lookup_done")["request"] == 7
+
+
 def test_lookups_say_why_an_address_is_on_the_list():
     rig = Rig()
     etc = os.path.join(rig.dir, "etc")
