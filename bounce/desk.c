@@ -51,6 +51,7 @@ struct notice {
 	enum phase phase;
 	uint32_t changes; /* of the suppression list, that are not on the disk yet */
 	bool has_failed;
+	bool is_counted; /* with the sender's pace, and not sent yet */
 	enum dsn_original original;
 };
 
@@ -76,6 +77,10 @@ static void notice_free(struct notice *n)
 {
 	struct desk *d = n->desk;
 
+	/* It is asked for again: what we could not do now is none of the sender's notices. */
+	if (n->is_counted) {
+		pace_give_back(&d->pace, n->msg.sender);
+	}
 	list_remove(&n->link);
 	hash_id_table_remove(&d->notices, &n->by_id);
 	suppressor_forget(d->suppressor, n);
@@ -113,6 +118,7 @@ static void finish(struct notice *n, struct slice notice_queue_id, struct slice 
 		.why_not = slice_head(why_not, LIMIT_TEXT)};
 
 	journal_notice(d->journal, clock_wall_us(), &e);
+	n->is_counted = n->is_counted && notice_queue_id.n == 0;
 	d->counts.sent += notice_queue_id.n != 0 ? 1 : 0;
 	d->counts.not_due += notice_queue_id.n != 0 ? 0 : 1;
 	answer(n, true, notice_queue_id);
@@ -169,6 +175,7 @@ static const char *why_not(struct notice *n)
 	if (!pace_allows(&n->desk->pace, n->msg.sender, clock_mono_ms())) {
 		return "the sender has had too many notices in this hour";
 	}
+	n->is_counted = true;
 	return NULL;
 }
 

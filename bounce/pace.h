@@ -26,5 +26,7 @@ void pace_init(struct pace *p);
 void pace_clear(struct pace *p);
 /* Counts one more for the sender; false: he has had enough. */
 bool pace_allows(struct pace *p, struct slice sender, int64_t now_ms);
+/* The notice that was counted last for the sender was not sent after all. */
+void pace_give_back(struct pace *p, struct slice sender);
 
 #endif

@@ -135,6 +135,17 @@ def fields(part):
 
 # ---- cases ----
 
+def notices_that_cannot_be_stored_use_up_nothing():
+    """However often they are asked for again, the one that can be stored at last is sent."""
+    with World() as w:
+        for n in range(1001):
+            w.notice(rcpts=[rcpt(stage="CONTENT")], content=b"x\r\n")
+            begin, _, _ = w.take()
+            w.cleanup.send("tx_done", tx=begin["tx"], smtp_code=452, text="4.3.1 full")
+            assert w.qmgr.expect("notice_done")["ok"] == 0, n
+        w.deliver(rcpts=[rcpt(stage="CONTENT")])
+
+
 def a_failed_recipient_gives_a_whole_notice():
     with World() as w:
         begin, rcpts, wire = w.deliver(rcpts=[rcpt(orcpt="rfc822;B@example.net")], envid="env+1")
@@ -390,7 +401,8 @@ CASES = [a_failed_recipient_gives_a_whole_notice, kinds_and_wishes_decide_who_is
          the_null_sender_is_told_nothing, what_is_sent_back_is_bounded, remote_text_stays_text,
          smtputf8_gives_the_global_types, dead_addresses_go_to_the_list_and_living_ones_do_not,
          the_answer_waits_for_the_disk_of_cleanup, a_new_qmgr_asks_again,
-         one_sender_gets_so_many_and_no_more, operators_change_the_list,
+         one_sender_gets_so_many_and_no_more,
+         notices_that_cannot_be_stored_use_up_nothing, operators_change_the_list,
          nonsense_from_qmgr_ends_it, it_ends_when_told_to]
 
 
