@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bounce/writer.h"
+#include "common/base/utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -69,36 +70,21 @@ void writer_format(struct writer *w, const char *format, ...)
 	writer_text(w, text);
 }
 
-/* The length of a well-formed character beyond ASCII that is no control; 0: there is none. */
-static size_t utf8_length(struct slice s)
+/* The length of a character that may be shown: no control, nor a separator of lines and
+ * paragraphs, which some take for line ends. 0: there is none. */
+static size_t shown_length(struct slice s)
 {
-	uint8_t c = s.p[0];
-	size_t n = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
-	uint32_t v = c & (0xffu >> (n + 1));
+	uint32_t c = 0;
+	size_t n = utf8_take(s, &c);
 
-	if (c < 0xc2 || c > 0xf4 || s.n < n) {
-		return 0;
-	}
-	for (size_t i = 1; i < n; i++) {
-		if ((s.p[i] & 0xc0) != 0x80) {
-			return 0;
-		}
-		v = v << 6 | (s.p[i] & 0x3fu);
-	}
-	/* Not the shortest form; surrogates; beyond the last; C1 controls; separators of lines
-	 * and paragraphs, which some take for line ends. */
-	if ((n == 3 && v < 0x800) || (n == 4 && v < 0x10000) || (v >= 0xd800 && v <= 0xdfff) ||
-		v > 0x10ffff || v < 0xa0 || v == 0x2028 || v == 0x2029) {
-		return 0;
-	}
-	return n;
+	return utf8_is_control(c) || c == 0x2028 || c == 0x2029 ? 0 : n;
 }
 
 bool writer_is_utf8(struct slice text)
 {
 	while (text.n != 0) {
-		size_t n = text.p[0] < 0x80 ? (text.p[0] >= 0x20 && text.p[0] != 0x7f ? 1 : 0)
-					    : utf8_length(text);
+		size_t n = shown_length(text);
+
 		if (n == 0) {
 			return false;
 		}
@@ -111,7 +97,7 @@ bool writer_is_utf8(struct slice text)
 static struct slice take_clean(struct slice *rest, bool utf8)
 {
 	uint8_t c = rest->p[0];
-	size_t n = c >= 0x80 && utf8 ? utf8_length(*rest) : 0;
+	size_t n = c >= 0x80 && utf8 ? shown_length(*rest) : 0;
 	struct slice shown = SLICE("?");
 
 	if (n != 0) {

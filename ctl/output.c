@@ -8,43 +8,17 @@
 
 #include "common/base/alloc.h"
 #include "common/base/limits.h"
+#include "common/base/utf8.h"
 #include "ctl/command.h"
 #include "ctl/output.h"
-
-/* Length of the character at s, or 0 when it is none that may be shown. */
-static size_t shown_length(struct slice s)
-{
-	uint8_t c = s.p[0];
-	size_t n = c < 0x80                ? 1
-		   : c >= 0xc2 && c < 0xe0 ? 2
-		   : c >= 0xe0 && c < 0xf0 ? 3
-		   : c >= 0xf0 && c < 0xf5 ? 4
-					   : 0;
-
-	if (n == 0 || n > s.n || (c < 0x20 && c != '\t') || c == 0x7f) {
-		return 0;
-	}
-	for (size_t i = 1; i < n; i++) {
-		if ((s.p[i] & 0xc0) != 0x80) {
-			return 0;
-		}
-	}
-	/* U+0080 to U+009F are controls, too; over-long and surrogate forms are no characters.
-	 */
-	if ((n == 2 && c == 0xc2 && s.p[1] < 0xa0) || (n == 3 && c == 0xe0 && s.p[1] < 0xa0) ||
-		(n == 3 && c == 0xed && s.p[1] >= 0xa0) ||
-		(n == 4 && c == 0xf0 && s.p[1] < 0x90) ||
-		(n == 4 && c == 0xf4 && s.p[1] >= 0x90)) {
-		return 0;
-	}
-	return n;
-}
 
 void out_clean(struct slice s, struct buf *to)
 {
 	while (s.n != 0) {
-		size_t n = shown_length(s);
-		struct slice piece = n == 0 ? SLICE("?") : slice_head(s, n);
+		uint32_t c = 0;
+		size_t n = utf8_take(s, &c);
+		bool shown = n != 0 && (c == '\t' || !utf8_is_control(c));
+		struct slice piece = shown ? slice_head(s, n) : SLICE("?");
 		if (buf_append(to, piece) != ERR_OK) {
 			return;
 		}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "smtp-out/command.h"
 
+#include "common/base/utf8.h"
 #include "common/ipc/messages.h"
 #include "common/mail/params.h"
 
@@ -135,49 +136,42 @@ static void put_notify(struct line *l, uint8_t notify)
 	}
 }
 
+/* "\x{1F600}" (RFC 6533 section 3), of two digits at least. */
+static void put_code(struct line *l, uint32_t code)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	char text[16] = "\\x{";
+	size_t n = 3;
+	int shift = 20;
+
+	while (shift > 4 && code >> shift == 0) {
+		shift -= 4;
+	}
+	for (; shift >= 0; shift -= 4) {
+		text[n++] = hex[code >> shift & 15];
+	}
+	text[n++] = '}';
+	put(l, slice_make(text, n));
+}
+
 /*
  * The address of an ORCPT of type utf-8 (RFC 6533 section 3): beyond ASCII as it is where
- * SMTPUTF8 is spoken, else as \x{HEX}; what ASCII must be quoted always so.
+ * SMTPUTF8 is spoken, else as its code; what ASCII must be quoted always so.
  */
 static void put_utf8_address(struct line *l, struct slice s, bool smtputf8)
 {
-	static const char hex[] = "0123456789ABCDEF";
+	while (s.n > 0 && l->err == ERR_OK) {
+		uint32_t c = 0;
+		size_t n = utf8_take(s, &c);
 
-	for (size_t i = 0; i < s.n && l->err == ERR_OK;) {
-		uint8_t c = s.p[i];
-		size_t n = c < 0x80 ? 1 : c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc2 ? 2 : 0;
-		uint32_t point = n == 1 ? c : c & (0xffu >> (n + 1));
-		char text[16] = "\\x{";
-		size_t at = 3;
-
-		if (n == 0 || n > s.n - i || c >= 0xf5) {
+		if (n == 0 || utf8_is_control(c)) {
 			l->err = ERR_SYNTAX;
-			return;
-		}
-		for (size_t k = 1; k < n; k++) {
-			if ((s.p[i + k] & 0xc0) != 0x80) {
-				l->err = ERR_SYNTAX;
-				return;
-			}
-			point = point << 6 | (s.p[i + k] & 0x3f);
-		}
-		if (n == 1 ? c > 0x20 && c < 0x7f && c != '+' && c != '=' && c != '\\'
-			   : smtputf8) {
-			put(l, slice_make(s.p + i, n));
-		} else if (n == 1 && (c < 0x20 || c == 0x7f)) {
-			l->err = ERR_SYNTAX;
+		} else if (n == 1 ? c != ' ' && c != '+' && c != '=' && c != '\\' : smtputf8) {
+			put(l, slice_head(s, n));
 		} else {
-			int shift = 20;
-			while (shift > 4 && (point >> shift) == 0) {
-				shift -= 4;
-			}
-			for (; shift >= 0; shift -= 4) {
-				text[at++] = hex[point >> shift & 15];
-			}
-			text[at++] = '}';
-			put(l, slice_make(text, at));
+			put_code(l, c);
 		}
-		i += n;
+		s = slice_skip(s, n);
 	}
 }
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "common/base/limits.h"
+#include "common/base/utf8.h"
 
 struct outcome outcome_of_reply(enum smtp_stage stage, const struct reply *r)
 {
@@ -34,28 +35,6 @@ struct outcome outcome_of_ours(enum verdict_kind kind, enum smtp_stage stage,
 		.text = slice_from_cstr(text)};
 }
 
-/* Length of the well-formed UTF-8 character at the beginning of s (RFC 3629); 0: none. */
-static size_t utf8_length(struct slice s)
-{
-	uint8_t c = s.p[0];
-	size_t n = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-
-	if (n == 0 || n > s.n) {
-		return 0;
-	}
-	for (size_t i = 1; i < n; i++) {
-		if ((s.p[i] & 0xc0) != 0x80) {
-			return 0;
-		}
-	}
-	if ((c == 0xe0 && s.p[1] < 0xa0) || (c == 0xed && s.p[1] > 0x9f) ||
-		(c == 0xf0 && s.p[1] < 0x90) || (c == 0xf4 && s.p[1] > 0x8f) ||
-		(c == 0xc2 && s.p[1] < 0xa0)) {
-		return 0; /* overlong, surrogate, beyond Unicode; C1 controls */
-	}
-	return n;
-}
-
 /* How many of the first bytes need no care. */
 static size_t plain_length(struct slice s)
 {
@@ -74,13 +53,13 @@ static struct slice escape(struct slice text, uint8_t to[LIMIT_REPLY_TEXT])
 
 	while (text.n > 0) {
 		uint8_t c = text.p[0];
-		size_t whole = c == '\n' ? 1 : utf8_length(text);
-		size_t need = whole;
+		uint32_t code = 0;
+		size_t whole = utf8_take(text, &code);
 
-		if (whole == 0 || (whole == 1 && (c < 0x20 || c == 0x7f) && c != '\n')) {
+		if (code != '\n' && utf8_is_control(code)) {
 			whole = 0;
-			need = 4;
 		}
+		size_t need = whole == 0 ? 4 : whole;
 		if (need > LIMIT_REPLY_TEXT - n) {
 			break;
 		}

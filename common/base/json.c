@@ -4,6 +4,7 @@
 
 #include "common/base/json.h"
 #include "common/base/str.h"
+#include "common/base/utf8.h"
 
 struct json json_begin(struct buf *to)
 {
@@ -68,42 +69,6 @@ void json_array_end(struct json *j)
 	j->need_comma = true;
 }
 
-/*
- * How many bytes the well-formed UTF-8 character at the start of s has, or 0. No
- * surrogates, no overlong forms, nothing above U+10FFFF (RFC 3629 section 4).
- */
-static size_t utf8_length(struct slice s)
-{
-	uint8_t c = s.p[0];
-	uint8_t least = 0x80;
-	uint8_t most = 0xbf;
-	size_t n = 0;
-
-	if (c < 0x80) {
-		return 1;
-	}
-	if (c >= 0xc2 && c <= 0xdf) {
-		n = 2;
-	} else if (c >= 0xe0 && c <= 0xef) {
-		n = 3;
-		least = c == 0xe0 ? 0xa0 : least;
-		most = c == 0xed ? 0x9f : most;
-	} else if (c >= 0xf0 && c <= 0xf4) {
-		n = 4;
-		least = c == 0xf0 ? 0x90 : least;
-		most = c == 0xf4 ? 0x8f : most;
-	}
-	if (n == 0 || n > s.n || s.p[1] < least || s.p[1] > most) {
-		return 0;
-	}
-	for (size_t i = 2; i < n; i++) {
-		if ((s.p[i] & 0xc0) != 0x80) {
-			return 0;
-		}
-	}
-	return n;
-}
-
 static void put_escaped(struct json *j, uint8_t c)
 {
 	static const char hex[] = "0123456789abcdef";
@@ -138,6 +103,8 @@ static bool is_plain(uint8_t c)
 
 static void put_string(struct json *j, struct slice s)
 {
+	uint32_t code = 0;
+
 	put(j, SLICE("\""));
 	while (s.n != 0) {
 		size_t n = 0;
@@ -149,7 +116,7 @@ static void put_string(struct json *j, struct slice s)
 		if (s.n == 0) {
 			break;
 		}
-		n = utf8_length(s);
+		n = utf8_take(s, &code);
 		if (n == 0) {
 			put(j, SLICE("\xef\xbf\xbd"));
 			n = 1;

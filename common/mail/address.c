@@ -4,6 +4,7 @@
 
 #include "common/base/limits.h"
 #include "common/base/str.h"
+#include "common/base/utf8.h"
 #include "common/mail/address.h"
 
 #define LABEL_MAX ((size_t)63)
@@ -62,31 +63,6 @@ static unsigned kind_of(uint8_t c)
 	return kind;
 }
 
-/* Length of the UTF-8 character at the front of s (RFC 3629), 0 when it is none; s begins with
- * a byte above 0x7f. */
-static size_t utf8_char(struct slice s, uint32_t *code)
-{
-	uint8_t first = s.p[0];
-	size_t n = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-	static const uint32_t least[] = {[2] = 0x80, [3] = 0x800, [4] = 0x10000};
-
-	if (first < 0xc2 || first > 0xf4 || s.n < n) {
-		return 0;
-	}
-	uint32_t c = first & (0xffu >> (n + 1));
-	for (size_t i = 1; i < n; i++) {
-		if ((s.p[i] & 0xc0) != 0x80) {
-			return 0;
-		}
-		c = c << 6 | (s.p[i] & 0x3f);
-	}
-	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff)) {
-		return 0;
-	}
-	*code = c;
-	return n;
-}
-
 /*
  * Characters that no mailbox needs and that deceive whoever looks at a list of addresses: C1
  * controls, invisible ones, line and paragraph separators, changes of writing direction.
@@ -112,7 +88,7 @@ static size_t take_utf8(struct slice s, unsigned allowed, bool is_domain,
 	enum address_fault *fault)
 {
 	uint32_t code = 0;
-	size_t n = utf8_char(s, &code);
+	size_t n = utf8_take(s, &code);
 
 	if ((allowed & ADDRESS_UTF8) == 0 || n == 0 ||
 		(is_domain ? is_unfit_for_domain(code) : is_deceptive(code))) {

@@ -3,6 +3,7 @@
 
 #include "common/base/limits.h"
 #include "common/base/num.h"
+#include "common/base/utf8.h"
 #include "common/mail/params.h"
 
 /* The bits of ipc/messages.h, which this folder does not know. */
@@ -190,29 +191,6 @@ static size_t put_utf8(uint32_t c, uint8_t *to)
 	return 4;
 }
 
-/* The UTF-8 character at the front of s, length 0 when there is none. */
-static size_t utf8_length(struct slice s)
-{
-	uint8_t first = s.p[0];
-	size_t n = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-
-	if (first < 0xc2 || first > 0xf4 || s.n < n) {
-		return 0;
-	}
-	/* Overlong forms, surrogates and what lies beyond U+10FFFF show in the second byte. */
-	uint8_t low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-	uint8_t high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-	if (s.p[1] < low || s.p[1] > high || (first == 0xc2 && s.p[1] < 0xa0)) {
-		return 0;
-	}
-	for (size_t i = 2; i < n; i++) {
-		if ((s.p[i] & 0xc0) != 0x80) {
-			return 0;
-		}
-	}
-	return n;
-}
-
 /* "\x{3042}" at the front of s (RFC 6533 section 3); *n is how long it is. */
 static enum err take_embedded(struct slice s, size_t *n, uint32_t *code)
 {
@@ -246,15 +224,15 @@ static enum err utf8_address_decode(struct slice s, struct arena *a, struct slic
 	}
 	while (s.n != 0) {
 		size_t k = 1;
+		uint32_t code = 0;
 		if (s.p[0] == '\\') {
-			uint32_t code = 0;
 			if (take_embedded(s, &k, &code) != ERR_OK) {
 				return ERR_SYNTAX;
 			}
 			n += put_utf8(code, to + n);
 		} else {
-			k = s.p[0] >= 0x80 ? utf8_length(s) : s.p[0] > 0x20 && s.p[0] != 0x7f;
-			if (k == 0) {
+			k = utf8_take(s, &code);
+			if (k == 0 || code == ' ' || utf8_is_control(code)) {
 				return ERR_SYNTAX;
 			}
 			memcpy(to + n, s.p, k);
