@@ -96,7 +96,22 @@ enum err suppressor_share(struct suppressor *s, int fd)
 
 /* ---- changes ---- */
 
-/* Who is on the list already stays there for the reason that brought him. */
+/* What somebody wanted weighs more than what a server says of the address. */
+static void keep_reason(struct suppress_entry *entry, const struct suppress_entry *old)
+{
+	if (entry->reason != SUPPRESS_UNKNOWN_USER || old->reason == SUPPRESS_UNKNOWN_USER) {
+		return;
+	}
+	entry->reason = old->reason;
+	entry->stage = old->stage;
+	entry->smtp_code = old->smtp_code;
+	entry->text = old->text;
+	entry->host = old->host;
+	entry->queue_id = old->queue_id;
+}
+
+/* An entry that cannot be read is written anew: else every change of that address would fail
+ * for ever, and with it what is changed in the same turn. */
 static enum err put(struct suppressor *s, struct suppress_entry *entry)
 {
 	struct suppress_entry old;
@@ -109,7 +124,8 @@ static enum err put(struct suppressor *s, struct suppress_entry *entry)
 	if (e == ERR_OK) {
 		entry->first_us = old.first_us;
 		entry->count = old.count == UINT32_MAX ? old.count : old.count + 1;
-	} else if (e != ERR_NOTFOUND) {
+		keep_reason(entry, &old);
+	} else if (e != ERR_NOTFOUND && e != ERR_CORRUPT) {
 		return e;
 	}
 	return suppress_put(s->list, entry);
