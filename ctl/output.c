@@ -17,8 +17,10 @@ void out_clean(struct slice s, struct buf *to)
 	while (s.n != 0) {
 		uint32_t c = 0;
 		size_t n = utf8_take(s, &c);
-		bool shown = n != 0 && (c == '\t' || !utf8_is_control(c));
-		struct slice piece = shown ? slice_head(s, n) : SLICE("?");
+		if (c != '\t' && utf8_is_control(c)) {
+			n = 0;
+		}
+		struct slice piece = n == 0 ? SLICE("?") : slice_head(s, n);
 		if (buf_append(to, piece) != ERR_OK) {
 			return;
 		}
