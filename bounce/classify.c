@@ -55,6 +55,9 @@ static const char *const living[] = {
 	"your server",
 	"ip address",
 	"sender",
+	"verif",
+	"callout",
+	"callback",
 	"envelope from",
 	"mail from",
 	"reverse dns",
@@ -120,7 +123,6 @@ static const char *const dead[] = {
 	"recipient not found",
 	"no such recipient",
 	"invalid recipient",
-	"recipient rejected",
 	"recipient no longer",
 	"recipient does not exist",
 	"recipient doesn't exist",
@@ -142,20 +144,39 @@ static const char *const dead[] = {
 	"no such mailbox",
 	"mailbox not found",
 	"mail-box not found",
-	"mailbox unavailable",
 	"mailbox does not exist",
 	"mailbox doesn't exist",
 	"invalid mailbox",
 	"unknown mailbox",
-	"does not exist",
-	"doesn't exist",
 	"unknown or illegal alias",
 	"not our customer",
 	"no such person",
 	"has been replaced",
-	"has moved",
 	"no longer on server",
 };
+
+/* These say it only where nothing else is spoken of: names, hosts and records of the DNS, ours
+ * among them, do not exist in the same words. */
+static const char *const absent[] = {"does not exist", "doesn't exist", "has moved"};
+static const char *const places[] = {"domain", "host", "dns", "record", "ptr", "lookup",
+	"look up", "reverse", "server", "name", "mx ", " ip"};
+
+/*
+ * An enhanced code that speaks of something else (policy, the state of the mailbox, the
+ * sender's address) says no, whatever the words say.
+ */
+static bool is_of_recipient(struct enhanced_code s)
+{
+	switch (s.subject) {
+	case 0:
+		return true;
+	case 1:
+		return s.detail == 0 || s.detail == 1 || s.detail == 3 || s.detail == 6 ||
+		       s.detail == 10;
+	default:
+		return false;
+	}
+}
 
 /* Enhanced codes that say so, at RCPT and, for one recipient alone, after the content. */
 static bool is_dead_status(struct enhanced_code s)
@@ -227,6 +248,13 @@ static bool is_edge_reject(const struct failure *f, struct slice text)
 	       has(text, "recipient address rejected: access denied");
 }
 
+static bool says_dead(struct slice text)
+{
+	return has_any(text, dead, ARRAY_LEN(dead)) ||
+	       (has_any(text, absent, ARRAY_LEN(absent)) &&
+		       !has_any(text, places, ARRAY_LEN(places)));
+}
+
 bool classify_is_dead_address(const struct failure *f)
 {
 	char folded[FOLDED_MAX];
@@ -253,6 +281,8 @@ bool classify_is_dead_address(const struct failure *f)
 	if (is_dead_status(f->status)) {
 		return true;
 	}
-	return (f->smtp_code == 550 || f->smtp_code == 551 || f->smtp_code == 553) &&
-	       (has_any(text, dead, ARRAY_LEN(dead)) || is_edge_reject(f, text));
+	if (f->smtp_code != 550 && f->smtp_code != 551 && f->smtp_code != 553) {
+		return false;
+	}
+	return (is_of_recipient(f->status) && says_dead(text)) || is_edge_reject(f, text);
 }
