@@ -119,7 +119,14 @@ unsigned topology_count(const struct program *p, const struct conf *c, unsigned 
 	}
 	unsigned n = (unsigned)conf_count(c, p->count);
 	if (n == 0) {
-		n = cpus < 1 ? 1 : cpus;
+		/*
+		 * Event loops gather more in a turn the fewer they are: half as many as
+		 * processors move more mail than one for each. Signing is what keeps a
+		 * processor busy.
+		 */
+		bool signs = p->role == ROLE_CLEANUP && conf_text(c, CONF_dkim_keys).n > 0;
+		n = signs || cpus < 2 ? cpus : cpus / 2;
+		n = n < 1 ? 1 : n;
 		n = n > TOPOLOGY_AUTO_MAX ? TOPOLOGY_AUTO_MAX : n;
 	}
 	return p->listens && wish != 0 && wish < n ? wish : n;

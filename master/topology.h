@@ -13,7 +13,7 @@
 #include "common/ipc/messages.h"
 
 /* Processes of one program at most; more do not make an event-driven relay faster. */
-#define TOPOLOGY_AUTO_MAX 4u
+#define TOPOLOGY_AUTO_MAX 8u
 
 enum program_filter {
 	FILTER_NONE,

@@ -20,6 +20,16 @@ static void on_flush(void *arg)
 	}
 }
 
+static void on_patience(void *arg)
+{
+	struct office *o = arg;
+	struct list *entry;
+
+	while ((entry = list_first(&o->patient)) != NULL) {
+		site_wake(entry);
+	}
+}
+
 void office_init(struct office *o, struct loop *loop, const struct office_reports *reports,
 	void *arg)
 {
@@ -27,6 +37,8 @@ void office_init(struct office *o, struct loop *loop, const struct office_report
 	buf_init(&o->scratch, SCRATCH_MAX);
 	list_init(&o->idle);
 	list_init(&o->restless);
+	list_init(&o->patient);
+	loop_timer_init(&o->patience, loop, on_patience, o);
 	list_init(&o->starved);
 	loop_flush_add(&o->flush, loop, on_flush, o);
 	if (getrandom(&o->random, sizeof(o->random), 0) != (ssize_t)sizeof(o->random)) {
@@ -37,6 +49,7 @@ void office_init(struct office *o, struct loop *loop, const struct office_report
 void office_clear(struct office *o)
 {
 	loop_flush_remove(&o->flush);
+	loop_timer_stop(&o->patience);
 	buf_clear(&o->scratch);
 }
 

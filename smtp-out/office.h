@@ -39,7 +39,9 @@ struct office {
 	struct buf scratch;   /* of sessions */
 	struct list idle;     /* connections without work, the longest idle first */
 	struct list restless; /* sites that are to look for work at the end of the turn */
-	struct list starved;  /* sites that wait for another site's connection to go */
+	struct list patient;  /* sites that let jobs wait a moment for a busy connection */
+	struct loop_timer patience;
+	struct list starved; /* sites that wait for another site's connection to go */
 	struct loop_flush flush;
 	uint64_t last_connection;
 	uint64_t random; /* state of a generator that needs no secrecy */

@@ -31,6 +31,8 @@ struct site_server {
 struct site {
 	struct hash_id_link by_id;
 	struct list restless;
+	struct list
+		patient; /* in the office's list while its jobs wait for a busy connection */
 	struct list starved;
 	struct office *office;
 	uint64_t id;
@@ -64,6 +66,8 @@ void site_remove_job(struct site *s, struct job *j);
 void site_quiet(struct site *s);
 void site_look_for_work(struct site *s);
 struct site *site_of_restless(struct list *entry);
+/* Its patience has ended; entry is of the office's list of patient ones. */
+void site_wake(struct list *patient);
 
 /* ---- for its connections ---- */
 

@@ -131,9 +131,9 @@
 	P(log_level, ENUM, "info", "error|warn|info|debug", SEES_ALL, "how much the programs log") \
 	P(journal_keep_bytes, BYTES, "1073741824", "", SEES_CLEANUP | SEES_QMGR | SEES_BOUNCE, "most bytes of journal that a program keeps") \
 	P(journal_keep_time, TIME, "30d", "1h..3650d", SEES_CLEANUP | SEES_QMGR | SEES_BOUNCE, "how long it keeps them") \
-	P(smtpd_processes, COUNT, "0", "0..64", SEES_MASTER, "0: one per processor") \
-	P(cleanup_processes, COUNT, "0", "0..64", SEES_MASTER, "0: one per processor") \
-	P(smtp_processes, COUNT, "0", "0..64", SEES_MASTER, "0: one per processor") \
+	P(smtpd_processes, COUNT, "0", "0..64", SEES_MASTER, "0: one per two processors, at most 8") \
+	P(cleanup_processes, COUNT, "0", "0..64", SEES_MASTER, "0: one per two processors, one per processor with dkim_keys; at most 8") \
+	P(smtp_processes, COUNT, "0", "0..64", SEES_MASTER, "0: one per two processors, at most 8") \
 	P(default_process_limit, COUNT, "100", "1..1000000", SEES_MASTER, "accepted; processes here are few and event-driven") \
 	P(restart_delay_limit, TIME, "30s", "0s..1h", SEES_MASTER, "longest wait before a program that died again and again is started once more") \
 	P(in_flow_delay, TIME, "1s", "0s..10s", SEES_MASTER, "accepted; intake is slowed by the disk alone")
