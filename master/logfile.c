@@ -32,10 +32,26 @@ static bool is_allowed(const struct conf *c, struct slice path)
 }
 
 /* Never through a symbolic link: it may be in a folder where others can write. */
-static int open_append(const char *path)
+static int open_append(const char *path, int more)
 {
-	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC,
-		0640);
+	return open(path,
+		O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC | more, 0640);
+}
+
+/* The file that nobody has named: what somebody else has put there is not written to. */
+static int open_our_own(const char *path)
+{
+	struct stat st;
+	int fd = open_append(path, O_NONBLOCK);
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid()) {
+		return fd;
+	}
+	if (fd >= 0) {
+		errno = EPERM;
+	}
+	fd_close(&fd);
+	return -1;
 }
 
 enum err logfile_open(const struct conf *c, bool background, int *fd, char **path,
@@ -64,8 +80,13 @@ enum err logfile_open(const struct conf *c, bool background, int *fd, char **pat
 			conf_cstr(c, CONF_data_directory));
 		assert(e == ERR_OK);
 	}
-	file = strcmp(name, "/dev/stdout") == 0 ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)
-						: open_append(name);
+	if (named.n == 0) {
+		file = open_our_own(name);
+	} else if (strcmp(name, "/dev/stdout") == 0) {
+		file = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	} else {
+		file = open_append(name, 0);
+	}
 	if (file < 0) {
 		why_add(why, "cannot log to %s: %s", name, strerror(errno));
 		free(name);

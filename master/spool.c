@@ -197,10 +197,20 @@ static enum err lock_wait(int fd, int how, int64_t patience_ms)
 	return ERR_OK;
 }
 
+/* Whoever can open a file can lock it: these are ours, and nobody else can read them. */
 static enum err lock_open(int dir, const char *name, int flags, int *fd)
 {
+	struct stat st;
+
 	*fd = openat(dir, name, flags | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
-	return *fd < 0 ? ERR_SYS : ERR_OK;
+	if (*fd < 0 || fstat(*fd, &st) != 0) {
+		return ERR_SYS;
+	}
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid()) {
+		errno = EPERM;
+		return ERR_SYS;
+	}
+	return fchmod(*fd, 0600) == 0 ? ERR_OK : ERR_SYS;
 }
 
 static void tell_who_runs(int pid_file, const char *base, struct buf *why)
@@ -293,7 +303,7 @@ enum err spool_write_pid(const struct spool *s)
 	if (e != ERR_OK) {
 		return e;
 	}
-	if (fchmod(s->pid_file, 0644) != 0 || ftruncate(s->pid_file, 0) != 0) {
+	if (ftruncate(s->pid_file, 0) != 0) {
 		return ERR_SYS;
 	}
 	return fd_pwrite_all(s->pid_file, slice_from_cstr(text), 0);

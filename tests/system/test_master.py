@@ -353,6 +353,17 @@ def refuses_foreign_directories():
             assert 'journal' in m.start() and 'belongs to user 65534' in m.said, m.said
             assert m.process.wait(20) == 78
             os.chown(os.path.join(m.queue, 'journal'), 0, 0)
+            lock = os.path.join(m.data, 'master.lock')
+            os.chown(lock, 65534, 65534)
+            assert m.start().startswith('FAILED') and 'cannot lock' in m.said, m.said
+            assert m.process.wait(20) != 0
+            os.chown(lock, 0, 0)
+        if os.path.exists(m.log):
+            os.unlink(m.log)
+        os.mkfifo(m.log)  # nobody reads: to open it would take for ever
+        assert m.start().startswith('FAILED') and 'cannot log' in m.said, m.said
+        assert m.process.wait(20) != 0
+        os.unlink(m.log)
         os.makedirs(os.path.join(m.queue, 'run'), exist_ok=True)
         pid = os.path.join(m.queue, 'run/master.pid')
         if os.path.exists(pid):
@@ -593,6 +604,10 @@ def frees_its_lock_before_it_says_so():
         for _ in range(3):
             assert m.stop() == 0
             assert m.start() == 'READY\n', m.said
+        for name in (os.path.join(m.queue, 'run/master.pid'), os.path.join(m.queue, 'run/children.lock'),
+                     os.path.join(m.data, 'master.lock')):
+            # Whoever can open it can lock it, and nothing starts any more.
+            assert os.stat(name).st_mode & 0o077 == 0, name
         with open(os.path.join(m.queue, 'run/master.pid')) as f:
             try:
                 fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
