@@ -826,6 +826,7 @@ static void tear_down(struct relay *r)
 	}
 	free(r->settings);
 	free(r->reload.asked);
+	free(r->reload.agreed);
 	free(r->log_path);
 	notify_clear(&r->notify);
 	fd_close(&r->console_fd);

@@ -35,6 +35,7 @@ struct reload {
 	struct ask *asker;   /* null: SIGHUP */
 	unsigned awaited;    /* children that have not answered */
 	bool *asked;         /* one a child: was offered the settings and has them */
+	bool *agreed;        /* one a child: has found them good */
 	int log_fd;          /* -1: the log stays where it is */
 	char *log_path;
 	struct loop_timer timer;  /* an answer is due */

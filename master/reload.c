@@ -274,7 +274,9 @@ void reload_on_checked(struct relay *r, struct child *c, uint64_t epoch, struct 
 		}
 		return;
 	}
-	if (l->next == NULL || epoch != l->next->epoch || !l->asked[c - r->children]) {
+	/* One answer each: a program that was captured does not speak for others. */
+	if (l->next == NULL || epoch != l->next->epoch || !l->asked[c - r->children] ||
+		l->agreed[c - r->children]) {
 		return;
 	}
 	if (text.n != 0) {
@@ -282,6 +284,7 @@ void reload_on_checked(struct relay *r, struct child *c, uint64_t epoch, struct 
 		fail_by(r, c, shown);
 		return;
 	}
+	l->agreed[c - r->children] = true;
 	l->awaited--;
 	if (l->awaited == 0) {
 		commit(r);
@@ -301,7 +304,9 @@ static void offer_all(struct relay *r)
 	struct reload *l = &r->reload;
 
 	free(l->asked);
+	free(l->agreed);
 	l->asked = alloc_zero(r->child_count, sizeof(bool));
+	l->agreed = alloc_zero(r->child_count, sizeof(bool));
 	for (size_t i = 0; i < r->child_count; i++) {
 		/* Those that have not begun yet get what is in force when they do. */
 		if (r->children[i].takes) {

@@ -6,12 +6,14 @@
  * answers "220 stub INDEX PID" and closes; tells in its status what it was given; and
  * misbehaves as mail_version asks: words "PROGRAM:refuse" (finds the settings bad),
  * "PROGRAM:die" (ends while it starts), "PROGRAM:linger" (takes a second to drain),
- * "PROGRAM:deaf" (never ends when drained).
+ * "PROGRAM:deaf" (never ends when drained), "PROGRAM:slow" (takes its time to look at the
+ * settings), "PROGRAM:babble" (says of the second ones ten times that they are fine).
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/str.h"
@@ -35,6 +37,7 @@ struct stub {
 	unsigned peers[ROLE_COUNT];
 	int peer_fds[ROLE_COUNT][16];
 	unsigned shared;
+	unsigned offered;
 	unsigned applied;
 	unsigned forgotten;
 	struct loop_timer timer;
@@ -57,11 +60,43 @@ static bool should(const struct stub *s, const struct conf *c, const char *what)
 	return false;
 }
 
+/* Past the channel, whose frames are whole: what a captured program could send. */
+static void babble(uint64_t epoch)
+{
+	const struct msg_conf_checked m = {.epoch = epoch};
+	uint8_t header[CHANNEL_HEADER_BYTES] = {[5] = MSG_ID_conf_checked, [6] = IPC_VERSION};
+	struct buf body;
+	struct buf frame;
+
+	buf_init(&body, 64);
+	buf_init(&frame, 128);
+	if (msg_conf_checked_encode(&m, &body) == ERR_OK) {
+		header[3] = (uint8_t)buf_len(&body);
+		if (buf_append(&frame, slice_make(header, sizeof(header))) == ERR_OK &&
+			buf_append(&frame, buf_view(&body)) == ERR_OK) {
+			for (int i = 0; i < 10; i++) {
+				struct slice all = buf_view(&frame);
+				(void)!write(3, all.p, all.n);
+			}
+		}
+	}
+	buf_clear(&frame);
+	buf_clear(&body);
+}
+
 static enum err on_conf(struct service *svc, void *arg, const struct conf *c, struct buf *why)
 {
 	struct stub *s = arg;
+	const struct timespec half_a_second = {.tv_nsec = 500000000};
 
 	s->service = svc;
+	s->offered++;
+	if (s->offered == 2 && should(s, c, "babble")) {
+		babble(s->offered);
+	}
+	if (should(s, c, "slow")) {
+		(void)nanosleep(&half_a_second, NULL);
+	}
 	if (should(s, c, "refuse")) {
 		enum err e = buf_printf(why, "the stub says no");
 		return e == ERR_OK ? ERR_CONFIG : e;

@@ -538,6 +538,17 @@ def keeps_the_old_settings():
         assert m.banner().startswith('220 stub')
 
 
+def one_program_does_not_answer_for_others():
+    """settings that one says are good ten times, and another refuses later, are not used"""
+    with Master(mail_version='x') as m:
+        wait_until(m.all_up, 'all are up')
+        m.main_cf['mail_version'] = 'x smtpd:babble bounce:slow bounce:refuse'
+        m.write_conf()
+        _, code, text = m.ask(RELOAD)
+        assert code == 78 and 'bounce the stub says no' in text, (code, text)
+        assert m.status()[0]['settings'] == 1
+
+
 def reopens_the_log():
     """after a reload all log to the new file where the old one was"""
     with Master() as m:
@@ -645,7 +656,8 @@ def main():
     cases = Cases()
     for f in (starts_and_stops, introduces_the_right_pairs, jails, runs_without_root, restarts_what_dies,
               backs_off, refuses_to_start_half_way, refuses_foreign_directories, is_the_only_one,
-              survives_the_master, stops_in_order, reloads, keeps_the_old_settings, reopens_the_log,
+              survives_the_master, stops_in_order, reloads, keeps_the_old_settings,
+              one_program_does_not_answer_for_others, reopens_the_log,
               reloads_while_programs_die, hears_only_what_it_understands,
               frees_its_lock_before_it_says_so, tells_systemd):
         cases.run(f)
