@@ -480,6 +480,11 @@ static enum err end_on_disk(struct tx *tx, struct tx_fate *fate)
 	if (e != ERR_OK) {
 		return refuse(tx, fate_of(e), fate);
 	}
+	if (tx->wireform.has_8bit) {
+		/* It may have come only after the envelope had been written. */
+		tx->envelope.flags |= TX_8BIT;
+		segment_big_add_flags(tx->parcel.big, TX_8BIT);
+	}
 	tx->parcel.head = buf_view(&tx->front);
 	committer_add_big(tx->works->committer, &tx->parcel);
 	return ERR_OK;

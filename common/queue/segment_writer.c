@@ -646,6 +646,11 @@ uint64_t segment_big_bytes(const struct segment_big *b)
 	return b->record.record.content_bytes;
 }
 
+void segment_big_add_flags(struct segment_big *b, uint32_t flags)
+{
+	b->record.record.flags |= flags;
+}
+
 /* The rest of the file, the record's header, and all of it to the disk. */
 static enum err big_finish(struct segment_big *b, struct slice head)
 {

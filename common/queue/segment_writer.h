@@ -85,6 +85,8 @@ MUST_CHECK enum err segment_big_begin(struct segment_writer *w, const struct env
 	struct segment_big **out);
 MUST_CHECK enum err segment_big_content(struct segment_big *b, struct slice bytes);
 uint64_t segment_big_bytes(const struct segment_big *b);
+/* Flags that the content has earned since the envelope was written. */
+void segment_big_add_flags(struct segment_big *b, uint32_t flags);
 MUST_CHECK enum err segment_big_commit(struct segment_big **big, struct slice head,
 	int64_t accepted_us, struct segment_record *out, uint64_t *segment);
 void segment_big_abort(struct segment_big **big);

@@ -338,13 +338,22 @@ def test_large_messages_get_a_segment_of_their_own():
         assert stored == PLAIN + body
         assert head.startswith(b"Received: ")
         # Its segment is sealed when the writer is used again.
-        rig.submit(smtpd, PLAIN)
+        assert rig.fate(smtpd, rig.submit(smtpd, PLAIN))[0] == 250
         sealed = None
         while sealed is None:
             name, values, _ = qmgr.receive()
             if name == "segment_sealed":
                 sealed = values["segment"]
         assert sealed == told[1]["segment"]
+        # What makes it an 8-bit message may come last.
+        assert not told[1]["flags"] & C["TX_8BIT"]
+        big = rig.submit(smtpd, PLAIN + b"x" * 998 + b"\r\n" * 400000 + b"\xff\r\n")
+        assert rig.fate(smtpd, big, 60)[0] == 250
+        while True:
+            name, values, _ = qmgr.receive()
+            if name == "enqueue" and values["content_bytes"] > 400000:
+                assert values["flags"] & C["TX_8BIT"]
+                break
 
 
 def test_large_messages_that_are_given_up_leave_nothing():
