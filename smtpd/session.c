@@ -301,6 +301,7 @@ static void bad_line(struct session *s, struct answer a, size_t dropped)
 {
 	s->is_skipping = true;
 	s->skipped = (uint32_t)dropped;
+	s->line_since_ms = clock_mono_ms(); /* its end has a deadline, as a good one's has */
 	session_reply(s, a);
 }
 
@@ -319,6 +320,9 @@ static size_t skip_line(struct session *s, struct slice bytes)
 			used = bytes.p[bytes.n - 1] == '\r' ? bytes.n - 1 : bytes.n;
 			break;
 		}
+	}
+	if (!s->is_skipping) {
+		s->line_since_ms = 0;
 	}
 	s->skipped += (uint32_t)used;
 	if (s->skipped > SKIP_MOST) {
