@@ -522,6 +522,9 @@ void session_on_tls(struct session *s, const char *facts)
 	s->is_esmtp = false;
 	s->hold = HOLD_NONE;
 	s->line_since_ms = 0;
+	/* All that was said in clear has been read, or there would be no TLS. */
+	s->is_stuck = false;
+	session_resume_input(s);
 	session_idle_deadline(s);
 }
 
