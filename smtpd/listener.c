@@ -79,6 +79,11 @@ static void on_ready(void *arg, unsigned what)
 		if (fd < 0 && errno == EAGAIN) {
 			return;
 		}
+		if (fd < 0 && errno == EINVAL) {
+			/* Master has ended the listening (a reload), and is about to say so. */
+			loop_watch_set(&it->watch, 0);
+			return;
+		}
 		if (fd < 0) {
 			if (!is_of_one_client(errno)) {
 				rest(l, errno);

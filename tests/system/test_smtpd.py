@@ -304,6 +304,22 @@ def test_listeners_have_their_own_options():
         rig.client(2)
 
 
+def test_a_listener_that_master_has_shut_disturbs_no_other():
+    with Rig(listeners=("", "")) as rig:
+        rig.client(0)
+        s = socket.socket()
+        s.bind((rig.host, 0))
+        s.listen(1000)
+        rig.child.control.send("listen", fd=s.fileno(), id=7, name="third", options="")
+        Client(s.getsockname(), "127.0.0.1").expect(220)
+        s.shutdown(socket.SHUT_RD)  # as master does when a socket is in the way of another
+        for _ in range(20):
+            rig.client(1)
+        status = rig.child.status()
+        assert status["accept_failures"] == 0, status
+        assert not any("event=accept" in line for line in rig.child.lines), rig.child.lines
+
+
 def refuses(port):
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
