@@ -117,7 +117,7 @@ endif
 # ---- goals --------------------------------------------------------------------------------------
 
 .PHONY: all programs tests setup users run demo check check-unit lint format sanitize fuzz bench install \
-	clean unit-binaries fuzz-binaries FORCE
+	uninstall clean unit-binaries fuzz-binaries FORCE
 
 all: programs
 
@@ -216,29 +216,43 @@ clean:
 CONFIG_FILES := $(wildcard etc/*.cf)
 MANUALS := $(wildcard docs/man/*.[1-8])
 
+# What the tree's files say of places is what a build for Debian has; installed, they say their own.
+PLACES = sed -e 's|/etc/ekiden|$(sysconfdir)/ekiden|g' \
+	-e 's|/var/\(spool\|lib\)/ekiden|$(localstatedir)/\1/ekiden|g' \
+	-e 's|@bindir@|$(bindir)|g' -e 's|@libexecdir@|$(libexecdir)|g' -e 's|@docdir@|$(docdir)|g' \
+	-e 's|@sysconfdir@|$(sysconfdir)|g' -e 's|@localstatedir@|$(localstatedir)|g'
+# As a shell function, put FILE TO: the file with its places filled in.
+PUT = put() { $(INSTALL) -d -m 755 "$${2%/*}" && $(PLACES) "$$1" >'$(BUILD)/gen/installed' && \
+	$(INSTALL) -m 644 '$(BUILD)/gen/installed' "$$2"; }
+
 install: all
 	@umask 022; $(INSTALL) -d -m 755 '$(DESTDIR)$(bindir)' '$(DESTDIR)$(libexecdir)/ekiden' \
-		'$(DESTDIR)$(sysconfdir)/ekiden' '$(DESTDIR)$(docdir)'
+		'$(DESTDIR)$(sysconfdir)/ekiden' '$(DESTDIR)$(docdir)' \
+		'$(DESTDIR)$(localstatedir)/spool/ekiden' '$(DESTDIR)$(localstatedir)/lib/ekiden'
 	@for f in $(HAVE_SERVICES); do \
 		$(INSTALL) -m 755 "$(BUILD)/libexec/$$f" "$(DESTDIR)$(libexecdir)/ekiden/$$f" || exit 1; done
 	@for f in $(filter $(BUILD)/bin/%,$(PROGRAM_BINARIES)); do \
 		$(INSTALL) -m 755 "$$f" "$(DESTDIR)$(bindir)/$${f##*/}" || exit 1; done
-	@for f in $(CONFIG_FILES); do to="$(DESTDIR)$(sysconfdir)/ekiden/$${f##*/}"; \
-		if [ -e "$$to" ]; then to="$$to.new"; fi; \
-		$(INSTALL) -m 644 "$$f" "$$to" || exit 1; done
-	@umask 022; for f in $(MANUALS); do \
-		$(INSTALL) -d -m 755 "$(DESTDIR)$(mandir)/man$${f##*.}" && \
-		$(INSTALL) -m 644 "$$f" "$(DESTDIR)$(mandir)/man$${f##*.}/" || exit 1; done
+	@umask 022; $(PUT); for f in $(CONFIG_FILES); do to="$(DESTDIR)$(sysconfdir)/ekiden/$${f##*/}"; \
+		if [ -e "$$to" ]; then to="$$to.new"; fi; put "$$f" "$$to" || exit 1; \
+		if cmp -s "$$to" "$${to%.new}" && [ "$$to" != "$${to%.new}" ]; then rm -f "$$to"; fi; done
+	@umask 022; $(PUT); for f in $(MANUALS); do \
+		put "$$f" "$(DESTDIR)$(mandir)/man$${f##*.}/$${f##*/}" || exit 1; done
 	@$(INSTALL) -m 644 LICENSE README.md '$(DESTDIR)$(docdir)'
-	@umask 022; $(INSTALL) -d -m 755 '$(DESTDIR)$(prefix)/lib/systemd/system' \
-		'$(DESTDIR)$(prefix)/lib/sysusers.d' '$(DESTDIR)$(prefix)/lib/tmpfiles.d'
-	@$(INSTALL) -m 644 etc/sysusers.d/ekiden.conf '$(DESTDIR)$(prefix)/lib/sysusers.d/'
-	@$(INSTALL) -m 644 etc/tmpfiles.d/ekiden.conf '$(DESTDIR)$(prefix)/lib/tmpfiles.d/'
-	@sed -e 's|@bindir@|$(bindir)|g' -e 's|@libexecdir@|$(libexecdir)|g' \
-		-e 's|@sysconfdir@|$(sysconfdir)/ekiden|g' -e 's|@docdir@|$(docdir)|g' \
-		etc/systemd/ekiden.service.in >'$(BUILD)/gen/ekiden.service'
-	@$(INSTALL) -m 644 '$(BUILD)/gen/ekiden.service' '$(DESTDIR)$(prefix)/lib/systemd/system/'
+	@umask 022; $(PUT); to='$(DESTDIR)$(prefix)/lib'; \
+	put etc/sysusers.d/ekiden.conf "$$to/sysusers.d/ekiden.conf" && \
+	put etc/tmpfiles.d/ekiden.conf "$$to/tmpfiles.d/ekiden.conf" && \
+	put etc/systemd/ekiden.service.in "$$to/systemd/system/ekiden.service"
 	@[ -n '$(DESTDIR)' ] || etc/make-users
+
+# The settings, the queue and the users stay: mail may wait in it.
+uninstall:
+	@rm -rf '$(DESTDIR)$(libexecdir)/ekiden' '$(DESTDIR)$(docdir)'
+	@rm -f '$(DESTDIR)$(bindir)/ekiden' $(foreach f,$(notdir $(MANUALS)),'$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $f))/$f') \
+		'$(DESTDIR)$(prefix)/lib/systemd/system/ekiden.service' \
+		'$(DESTDIR)$(prefix)/lib/sysusers.d/ekiden.conf' '$(DESTDIR)$(prefix)/lib/tmpfiles.d/ekiden.conf'
+	@echo 'left as they are: $(DESTDIR)$(sysconfdir)/ekiden, $(DESTDIR)$(localstatedir)/spool/ekiden,' \
+		'$(DESTDIR)$(localstatedir)/lib/ekiden, the users ekiden-*'
 
 # ---- rules -----------------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 
+#include "build_paths.h"
 #include "common/conf/conf.h"
 
+#define LOCALSTATEDIR PATH_LOCALSTATEDIR
 #define AS_INFO(name, type, preset, range, sees, meaning)                                      \
 	[CONF_##name] = {#name, #type, preset, range, sees, meaning},
 static const struct conf_param_info infos[] = {CONF_SCHEMA(AS_INFO)};

@@ -9,7 +9,8 @@
  * (s m h d w, default s); LIST of words; CIDR a list of networks; ENUM one of the words in the
  * range column; FILE a path whose content travels to the programs; TABLE "type:name" whose
  * content travels to the programs; ENDPOINTS a list of ADDRESS@PORT. The range column:
- * "MIN..MAX" for numbers and times (may be ""), "a|b|c" for ENUM.
+ * "MIN..MAX" for numbers and times (may be ""), "a|b|c" for ENUM. LOCALSTATEDIR is the build's,
+ * and only schema.c needs to know it.
  */
 #ifndef COMMON_CONF_SCHEMA_H
 #define COMMON_CONF_SCHEMA_H
@@ -124,8 +125,8 @@
 	P(bounce_notice_language, ENUM, "both", "en|ja|both", SEES_BOUNCE, "language of the text part") \
 	P(double_bounce_sender, STR, "double-bounce", "", SEES_BOUNCE, "accepted; notices carry the null reverse-path") \
 	/* places and processes */ \
-	P(queue_directory, STR, "/var/spool/ekiden", "", SEES_ALL, "queue, journal, control sockets") \
-	P(data_directory, STR, "/var/lib/ekiden", "", SEES_ALL, "suppression list and other lasting data") \
+	P(queue_directory, STR, LOCALSTATEDIR "/spool/ekiden", "", SEES_ALL, "queue, journal, control sockets") \
+	P(data_directory, STR, LOCALSTATEDIR "/lib/ekiden", "", SEES_ALL, "suppression list and other lasting data") \
 	P(maillog_file, STR, "", "", SEES_MASTER, "where the programs log; empty: standard error of start-fg, ekiden.log in data_directory of start") \
 	P(maillog_file_prefixes, LIST, "/var /dev/stdout /tmp", "", SEES_MASTER, "folders that maillog_file may be in") \
 	P(log_level, ENUM, "info", "error|warn|info|debug", SEES_ALL, "how much the programs log") \

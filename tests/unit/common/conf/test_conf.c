@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "build_paths.h"
 #include "common/base/attr.h"
 #include "common/base/limits.h"
 #include "common/conf/conf.h"
@@ -61,7 +62,7 @@ static void has_a_default_of_the_right_kind_for_everything(void **state)
 
 	(void)state;
 	assert_true(conf_text(c, CONF_myhostname).n != 0);
-	assert_text(conf_text(c, CONF_queue_directory), "/var/spool/ekiden");
+	assert_text(conf_text(c, CONF_queue_directory), PATH_LOCALSTATEDIR "/spool/ekiden");
 	assert_int_equal(conf_time_s(c, CONF_maximal_queue_lifetime), 5 * 86400);
 	assert_int_equal(conf_time_ms(c, CONF_smtp_connect_timeout), 30000);
 	assert_int_equal(conf_count(c, CONF_message_size_limit), 10240000);
