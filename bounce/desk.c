@@ -249,7 +249,6 @@ static enum err compose(struct notice *n, struct buf *to, struct dsn_needs *need
 		.language = language_of(c),
 		.is_utf8 = (m->flags & TX_SMTPUTF8) != 0,
 		.hostname = conf_text(c, CONF_myhostname),
-		.mail_name = conf_text(c, CONF_mail_name),
 		.queue_id = m->queue_id,
 		.sender = m->sender,
 		.envid = m->envid,

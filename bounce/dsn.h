@@ -54,7 +54,6 @@ struct dsn {
 	enum dsn_language language;
 	bool is_utf8; /* the message asked for SMTPUTF8 */
 	struct slice hostname;
-	struct slice mail_name;
 	struct slice queue_id;
 	struct slice sender; /* who is told; not empty */
 	struct slice envid;

@@ -26,7 +26,6 @@ struct change {
 };
 
 struct suppressor {
-	struct loop *loop;
 	struct suppress *list;
 	struct journal_writer *journal;
 	struct list changes;
@@ -258,7 +257,6 @@ struct suppressor *suppressor_new(struct loop *loop, struct suppress **list,
 {
 	struct suppressor *s = alloc_zero(1, sizeof(*s));
 
-	s->loop = loop;
 	s->list = *list;
 	*list = NULL;
 	s->journal = journal;

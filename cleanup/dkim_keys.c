@@ -144,9 +144,7 @@ static struct dkim_secret *find_secret(struct dkim_keys *k, const struct dkim_ke
 		return NULL;
 	}
 	struct file *f = alloc_zero(1, sizeof(*f));
-	f->name = alloc_bytes(name.n + 1);
-	memcpy(f->name, name.p, name.n);
-	f->name[name.n] = '\0';
+	f->name = alloc_slice(name);
 	f->secret.pkey = pkey;
 	f->secret.is_ed25519 = EVP_PKEY_get_base_id(pkey) == EVP_PKEY_ED25519;
 	f->secret.bits = (unsigned)EVP_PKEY_get_bits(pkey);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ctl/jsonview.h"
 #include "common/base/num.h"
+#include "common/base/utf8.h"
 
 #define DEPTH_MAX 32u
 
@@ -199,30 +200,6 @@ static uint32_t hex4(const uint8_t *p)
 	return (uint32_t)n;
 }
 
-static size_t put_utf8(uint32_t c, uint8_t to[4])
-{
-	if (c < 0x80) {
-		to[0] = (uint8_t)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		to[0] = (uint8_t)(0xc0 | c >> 6);
-		to[1] = (uint8_t)(0x80 | (c & 0x3f));
-		return 2;
-	}
-	if (c < 0x10000) {
-		to[0] = (uint8_t)(0xe0 | c >> 12);
-		to[1] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-		to[2] = (uint8_t)(0x80 | (c & 0x3f));
-		return 3;
-	}
-	to[0] = (uint8_t)(0xf0 | c >> 18);
-	to[1] = (uint8_t)(0x80 | (c >> 12 & 0x3f));
-	to[2] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-	to[3] = (uint8_t)(0x80 | (c & 0x3f));
-	return 4;
-}
-
 /* s begins with a backslash: takes the escape. */
 static size_t take_escape(struct slice *s, uint8_t to[4])
 {
@@ -238,11 +215,11 @@ static size_t take_escape(struct slice *s, uint8_t to[4])
 			uint32_t low = hex4(s->p + 2);
 			if (low >= 0xdc00 && low < 0xe000) {
 				*s = slice_skip(*s, 6);
-				return put_utf8(0x10000 + ((n - 0xd800) << 10) + (low - 0xdc00),
+				return utf8_put(0x10000 + ((n - 0xd800) << 10) + (low - 0xdc00),
 					to);
 			}
 		}
-		return put_utf8(n >= 0xd800 && n < 0xe000 ? 0xfffd : n, to);
+		return utf8_put(n >= 0xd800 && n < 0xe000 ? 0xfffd : n, to);
 	}
 	*s = slice_skip(*s, 2);
 	for (size_t i = 0; letters[i] != '\0'; i++) {

@@ -319,7 +319,6 @@ struct show {
 	bool is_found;
 	int64_t now_s;
 	struct json *json; /* what the message is written to */
-	bool is_cut;
 };
 
 /* Copies a stretch of the segment, without dot-stuffing, to out; headers only up to the empty

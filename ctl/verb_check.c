@@ -151,13 +151,7 @@ static void tell_json(const struct conf_source *s)
 	json_key(&j, "problems");
 	json_array(&j);
 	for (size_t i = 0; i < s->problem_count; i++) {
-		const struct conf_problem *p = &s->problems[i];
-		json_object(&j);
-		json_member_str(&j, "level", p->fatal ? SLICE("error") : SLICE("warning"));
-		json_member_str(&j, "file", slice_from_cstr(p->file));
-		json_member_u64(&j, "line", p->line);
-		json_member_str(&j, "text", slice_from_cstr(p->text));
-		json_object_end(&j);
+		problems_put_json(&j, &s->problems[i]);
 	}
 	json_array_end(&j);
 	json_key(&j, "listeners");

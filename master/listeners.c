@@ -135,9 +135,7 @@ static enum err add_interfaces(struct gather *g)
 	for (size_t i = 0; i < conf_list_count(g->conf, CONF_inet_interfaces) && e == ERR_OK;
 		i++) {
 		struct slice word = conf_list_at(g->conf, CONF_inet_interfaces, i);
-		char *host = alloc_bytes(word.n + 1);
-		memcpy(host, word.p, word.n);
-		host[word.n] = '\0';
+		char *host = alloc_slice(word);
 		e = add_host(g, host);
 		free(host);
 	}
@@ -260,8 +258,6 @@ static enum err take_over(const struct listener *old, struct listener *l)
 	if (l->fd < 0) {
 		return ERR_SYS;
 	}
-	/* A captured smtpd could have ended the listening, for all who share the socket. */
-	(void)listen(l->fd, BACKLOG);
 	l->bound = old->bound;
 	l->is_kept = same_text(old, l);
 	if (l->is_kept) {

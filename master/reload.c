@@ -10,6 +10,7 @@
 #include "common/base/json.h"
 #include "common/base/log.h"
 #include "common/base/str.h"
+#include "common/conf/problems.h"
 #include "common/conf/why.h"
 #include "common/io/fd.h"
 #include "master/logfile.h"
@@ -332,12 +333,7 @@ static void tell_problem(struct relay *r, const struct conf_problem *p)
 		p->fatal ? 1 : 0, LOG_TEXT(slice_from_cstr(p->text)));
 	buf_init(&line, LIMIT_CHUNK_BYTES);
 	struct json j = json_begin(&line);
-	json_object(&j);
-	json_member_str(&j, "level", p->fatal ? SLICE("error") : SLICE("warning"));
-	json_member_str(&j, "file", slice_from_cstr(p->file));
-	json_member_u64(&j, "line", p->line);
-	json_member_str(&j, "text", slice_from_cstr(p->text));
-	json_object_end(&j);
+	problems_put_json(&j, p);
 	if (json_end(&j) == ERR_OK) {
 		ask_line(r->reload.asker, buf_view(&line));
 	}

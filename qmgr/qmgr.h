@@ -69,7 +69,6 @@ struct site {
 	uint32_t epoch; /* of the addresses: agents are told when it moves */
 	enum site_state state;
 	bool proven;        /* a connection has come up */
-	bool probing;       /* the one job of a DOWN site is under way */
 	uint32_t window;    /* connections that it may have now */
 	uint32_t in_flight; /* jobs */
 	uint32_t backlog_rcpts;
@@ -148,7 +147,6 @@ struct agent {
 	struct qmgr *q;
 	struct channel *channel;
 	unsigned index;
-	bool greeted;
 	uint32_t jobs;
 	struct hash_id_table connections;
 	struct hash_id_table sites; /* struct agent_site */

@@ -377,11 +377,6 @@ uint64_t store_live(const struct store *s)
 	return s->live;
 }
 
-uint64_t store_bytes(const struct store *s)
-{
-	return s->bytes;
-}
-
 /*
  * An index is taken again only by the sweep below's callers at the end of the vector, never
  * while waiting entries may still name it: those find a null or, after the vector has started

@@ -124,7 +124,6 @@ void store_visit(struct store *s, bool (*visit)(void *arg, struct store_segment 
 /* The day's clock was stepped: in memory, waits keep their lengths. */
 void store_shift_times(struct store *s, int64_t step_s);
 
-uint64_t store_live(const struct store *s);  /* recipients that are not final */
-uint64_t store_bytes(const struct store *s); /* memory that slots and records take */
+uint64_t store_live(const struct store *s); /* recipients that are not final */
 
 #endif

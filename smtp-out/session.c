@@ -30,11 +30,6 @@ void session_free(struct session **s)
 	}
 }
 
-bool session_is_tls(const struct session *s)
-{
-	return s->is_tls;
-}
-
 uint32_t session_jobs_done(const struct session *s)
 {
 	return s->jobs_done;

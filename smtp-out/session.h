@@ -92,7 +92,6 @@ void session_work(struct session *s);
 /* QUIT as soon as nothing runs. */
 void session_quit(struct session *s);
 
-bool session_is_tls(const struct session *s);
 uint32_t session_jobs_done(const struct session *s);
 
 #endif

@@ -81,8 +81,6 @@ static void on_ready(void *arg, unsigned what)
 		}
 		if (fd < 0 && errno == EINVAL) {
 			/* Master has ended the listening (a reload), and is about to say so. */
-			log_info("event=listener_shut name=%s",
-				LOG_TEXT(slice_from_cstr(it->name)));
 			loop_watch_set(&it->watch, 0);
 			return;
 		}
@@ -136,17 +134,6 @@ void listeners_clear(struct listeners *l)
 	loop_timer_stop(&l->rest);
 }
 
-static char *text_of(struct slice s)
-{
-	char *text = alloc_bytes(s.n + 1);
-
-	if (s.n != 0) {
-		memcpy(text, s.p, s.n);
-	}
-	text[s.n] = '\0';
-	return text;
-}
-
 static enum err make_settings(const struct conf *c, const struct listener *it, struct buf *why,
 	struct settings **out)
 {
@@ -163,8 +150,8 @@ void listeners_add(struct listeners *l, const struct conf *c, const struct msg_l
 	buf_init(&why, LIMIT_TEXT);
 	it->owner = l;
 	it->id = m->id;
-	it->name = text_of(m->name);
-	it->options = text_of(m->options);
+	it->name = alloc_slice(m->name);
+	it->options = alloc_slice(m->options);
 	it->fd = *fd;
 	*fd = -1;
 	list_init(&it->all);
@@ -226,7 +213,6 @@ void listeners_apply(struct listeners *l)
 			it->pending = NULL;
 		}
 	}
-	watch_all(l); /* also what was shut: master has mended it */
 }
 
 void listeners_forget(struct listeners *l)

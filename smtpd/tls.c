@@ -194,14 +194,6 @@ out:
 	return ERR_OK;
 }
 
-SSL_CTX *tls_context_share(SSL_CTX *context)
-{
-	if (context != NULL) {
-		(void)SSL_CTX_up_ref(context);
-	}
-	return context;
-}
-
 void tls_context_free(SSL_CTX **context)
 {
 	SSL_CTX_free(*context);

@@ -21,7 +21,6 @@ struct ssl_ctx_st;
  * wrong with certificate or key. */
 MUST_CHECK enum err tls_context_new(const struct conf *c, struct buf *why,
 	struct ssl_ctx_st **out);
-struct ssl_ctx_st *tls_context_share(struct ssl_ctx_st *context);
 void tls_context_free(struct ssl_ctx_st **context);
 
 /* A connection's side; null when the library cannot. */

@@ -57,3 +57,14 @@ char *alloc_cstr(const char *text)
 	memcpy(copy, text, n);
 	return copy;
 }
+
+char *alloc_slice(struct slice s)
+{
+	char *copy = alloc_bytes(s.n + 1);
+
+	if (s.n != 0) {
+		memcpy(copy, s.p, s.n);
+	}
+	copy[s.n] = '\0';
+	return copy;
+}

@@ -30,3 +30,27 @@ size_t utf8_take(struct slice s, uint32_t *code)
 	*code = c;
 	return n;
 }
+
+size_t utf8_put(uint32_t code, uint8_t to[4])
+{
+	if (code < 0x80) {
+		to[0] = (uint8_t)code;
+		return 1;
+	}
+	if (code < 0x800) {
+		to[0] = (uint8_t)(0xc0 | code >> 6);
+		to[1] = (uint8_t)(0x80 | (code & 0x3f));
+		return 2;
+	}
+	if (code < 0x10000) {
+		to[0] = (uint8_t)(0xe0 | code >> 12);
+		to[1] = (uint8_t)(0x80 | (code >> 6 & 0x3f));
+		to[2] = (uint8_t)(0x80 | (code & 0x3f));
+		return 3;
+	}
+	to[0] = (uint8_t)(0xf0 | code >> 18);
+	to[1] = (uint8_t)(0x80 | (code >> 12 & 0x3f));
+	to[2] = (uint8_t)(0x80 | (code >> 6 & 0x3f));
+	to[3] = (uint8_t)(0x80 | (code & 0x3f));
+	return 4;
+}

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
 #include "common/conf/lines.h"
 
 void lines_init(struct lines *l, struct slice text)
@@ -78,4 +80,30 @@ bool lines_next(struct lines *l, struct slice *line, unsigned *number)
 		}
 		*line = buf_view(&l->joined);
 	}
+}
+
+static bool is_among(uint8_t c, const char *set)
+{
+	return c != '\0' && strchr(set, c) != NULL;
+}
+
+bool lines_word(struct slice *rest, const char *separators, struct slice *word)
+{
+	size_t n = 0;
+	size_t level = 0;
+
+	while (rest->n != 0 && is_among(rest->p[0], separators)) {
+		*rest = slice_skip(*rest, 1);
+	}
+	while (n < rest->n && (level != 0 || !is_among(rest->p[n], separators))) {
+		if (rest->p[n] == '{') {
+			level++;
+		} else if (rest->p[n] == '}' && level != 0) {
+			level--;
+		}
+		n++;
+	}
+	*word = slice_head(*rest, n);
+	*rest = slice_skip(*rest, n);
+	return n != 0;
 }

@@ -26,4 +26,8 @@ void lines_clear(struct lines *l);
  * next call. */
 bool lines_next(struct lines *l, struct slice *line, unsigned *number);
 
+/* Takes the next run of bytes that are none of the separators off *rest; braces keep what
+ * stands between them together. False: there is none. */
+bool lines_word(struct slice *rest, const char *separators, struct slice *word);
+
 #endif

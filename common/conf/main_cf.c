@@ -255,11 +255,6 @@ unsigned main_cf_line(const struct conf_main *m, struct slice name)
 	return e == NULL ? 0 : e->line;
 }
 
-const char *main_cf_file(const struct conf_main *m)
-{
-	return m->file;
-}
-
 /* ---- parser.h ---- */
 
 bool conf_main_get(const struct conf_main *m, struct slice name, struct slice *value)

@@ -32,6 +32,5 @@ bool main_cf_mark(struct conf_main *m, struct slice name);
 bool main_cf_is_marked(const struct conf_main *m, size_t i);
 /* Where name stands in main.cf; 0: nowhere. */
 unsigned main_cf_line(const struct conf_main *m, struct slice name);
-const char *main_cf_file(const struct conf_main *m);
 
 #endif

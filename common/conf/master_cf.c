@@ -31,17 +31,6 @@ struct parse {
 	struct master_cf *out;
 };
 
-static char *to_cstr(struct slice s)
-{
-	char *to = alloc_bytes(s.n + 1);
-
-	if (s.n != 0) {
-		memcpy(to, s.p, s.n);
-	}
-	to[s.n] = '\0';
-	return to;
-}
-
 static void service_clear(struct master_cf_service *s)
 {
 	for (size_t i = 0; i < s->option_count; i++) {
@@ -63,31 +52,10 @@ void master_cf_clear(struct master_cf *m)
 	m->count = 0;
 }
 
-static bool is_blank(uint8_t c)
-{
-	return c == ' ' || (c >= '\t' && c <= '\r');
-}
-
 /* The next word; braces keep blanks together. */
 static bool take_word(struct slice *rest, struct slice *word)
 {
-	size_t n = 0;
-	size_t level = 0;
-
-	while (rest->n != 0 && is_blank(rest->p[0])) {
-		*rest = slice_skip(*rest, 1);
-	}
-	while (n < rest->n && (level != 0 || !is_blank(rest->p[n]))) {
-		if (rest->p[n] == '{') {
-			level++;
-		} else if (rest->p[n] == '}' && level != 0) {
-			level--;
-		}
-		n++;
-	}
-	*word = slice_head(*rest, n);
-	*rest = slice_skip(*rest, n);
-	return n != 0;
+	return lines_word(rest, " \t\n\v\f\r", word);
 }
 
 static bool is_among(struct slice word, const char *const *list, size_t count)
@@ -215,7 +183,7 @@ static bool parse_address(struct slice text, struct master_cf_service *s)
 	} else if (!port_by_name(port, &s->port)) {
 		return false;
 	}
-	s->host = host.n == 0 ? NULL : to_cstr(host);
+	s->host = host.n == 0 ? NULL : alloc_slice(host);
 	return s->port != 0;
 }
 
@@ -239,8 +207,8 @@ static bool add_option(const struct parse *p, struct master_cf_service *s, struc
 		return false;
 	}
 	s->options = alloc_resize(s->options, s->option_count + 1, sizeof(*s->options));
-	s->options[s->option_count++] =
-		(struct master_cf_option){.name = to_cstr(name), .value = to_cstr(value)};
+	s->options[s->option_count++] = (struct master_cf_option){.name = alloc_slice(name),
+		.value = alloc_slice(value)};
 	return true;
 }
 
@@ -296,7 +264,7 @@ static void add_listener(const struct parse *p, const struct slice *column, uint
 {
 	struct master_cf_service s = {.processes = processes, .line = p->line};
 
-	s.name = to_cstr(column[COLUMN_NAME]);
+	s.name = alloc_slice(column[COLUMN_NAME]);
 	if (column[COLUMN_NAME].n > LIMIT_NAME || !parse_address(column[COLUMN_NAME], &s)) {
 		problems_add(p->problems, true, p->file, p->line,
 			"an inet service must be named port, ADDRESS:port or [ADDRESS]:port, the "

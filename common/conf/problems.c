@@ -50,3 +50,13 @@ void problems_clear(struct conf_source *s)
 	ALLOC_FREE(s->problems);
 	s->problem_count = 0;
 }
+
+void problems_put_json(struct json *j, const struct conf_problem *p)
+{
+	json_object(j);
+	json_member_str(j, "level", p->fatal ? SLICE("error") : SLICE("warning"));
+	json_member_str(j, "file", slice_from_cstr(p->file));
+	json_member_u64(j, "line", p->line);
+	json_member_str(j, "text", slice_from_cstr(p->text));
+	json_object_end(j);
+}

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "common/base/attr.h"
+#include "common/base/json.h"
 #include "common/conf/parser.h"
 
 /* More than these are counted in the last one. */
@@ -15,5 +16,8 @@
 void problems_add(struct conf_source *s, bool fatal, const char *file, unsigned line,
 	const char *format, ...) PRINTF_LIKE(5, 6);
 void problems_clear(struct conf_source *s);
+
+/* As an object: "level" (error, warning), "file", "line" (0: the file as a whole), "text". */
+void problems_put_json(struct json *j, const struct conf_problem *p);
 
 #endif

@@ -6,11 +6,11 @@
  * getters of conf.h. Names, units and meanings are Postfix's where Postfix has the parameter.
  *
  * Types: STR any text; BOOL yes/no; COUNT a number; BYTES a number of bytes; TIME with a unit
- * (s m h d w, default s); LIST of words; CIDR a list of networks; ENUM one of the words in the
- * range column; FILE a path whose content travels to the programs; TABLE "type:name" whose
- * content travels to the programs; ENDPOINTS a list of ADDRESS@PORT. The range column:
- * "MIN..MAX" for numbers and times (may be ""), "a|b|c" for ENUM. LOCALSTATEDIR is the build's,
- * and only schema.c needs to know it.
+ * (s m h d w; without one, that of the default); LIST of words; CIDR a list of networks; ENUM
+ * one of the words in the range column; FILE a path whose content travels to the programs;
+ * TABLE "type:name" whose content travels to the programs; ENDPOINTS a list of ADDRESS@PORT.
+ * The range column: "MIN..MAX" for numbers and times (may be ""), "a|b|c" for ENUM.
+ * LOCALSTATEDIR is the build's, and only schema.c needs to know it.
  */
 #ifndef COMMON_CONF_SCHEMA_H
 #define COMMON_CONF_SCHEMA_H
@@ -22,8 +22,7 @@
 #define SEES_RESOLVE 16u
 #define SEES_OUT 32u
 #define SEES_BOUNCE 64u
-#define SEES_CTL 128u
-#define SEES_ALL 255u
+#define SEES_ALL 127u
 
 /* clang-format off */
 #define CONF_SCHEMA(P) \
@@ -31,20 +30,20 @@
 	P(compatibility_level, STR, "3.6", "", SEES_MASTER, "accepted for Postfix's sake; the defaults here do not depend on it") \
 	P(myhostname, STR, "", "", SEES_ALL, "name of this host: greeting, EHLO, Received, Message-ID; default: the system's, completed by mydomain") \
 	P(mydomain, STR, "", "", SEES_ALL, "myhostname without its first label") \
-	P(myorigin, STR, "$myhostname", "", SEES_SMTPD | SEES_CLEANUP | SEES_BOUNCE, "domain for addresses without one; a path means the first line of that file") \
-	P(mydestination, LIST, "", "", SEES_SMTPD | SEES_QMGR, "domains delivered here: a relay has none") \
-	P(mail_name, STR, "Ekiden", "", SEES_SMTPD | SEES_CLEANUP | SEES_BOUNCE, "product name in greeting and Received") \
+	P(myorigin, STR, "$myhostname", "", SEES_SMTPD, "domain for addresses without one; a path means the first line of that file") \
+	P(mydestination, LIST, "", "", SEES_SMTPD, "domains delivered here: a relay has none") \
+	P(mail_name, STR, "Ekiden", "", SEES_SMTPD | SEES_CLEANUP, "product name in greeting and Received") \
 	P(mail_version, STR, "0.1.0", "", SEES_ALL, "version, for $mail_version") \
 	/* network and trust */ \
 	P(inet_interfaces, LIST, "all", "", SEES_MASTER, "addresses that master.cf services without one listen on: all, loopback-only, or a list") \
-	P(inet_protocols, LIST, "all", "", SEES_MASTER | SEES_RESOLVE | SEES_OUT | SEES_QMGR, "all, ipv4, ipv6") \
+	P(inet_protocols, LIST, "all", "", SEES_MASTER | SEES_RESOLVE | SEES_OUT, "all, ipv4, ipv6") \
 	P(mynetworks, CIDR, "127.0.0.0/8 [::1]/128", "", SEES_SMTPD, "clients that may relay") \
 	/* routing */ \
 	P(relayhost, STR, "", "", SEES_QMGR, "next hop for everything not in transport_maps: domain, [host], [host]:port") \
 	P(transport_maps, TABLE, "", "", SEES_QMGR, "recipient or domain to transport:nexthop") \
 	P(dns_servers, ENDPOINTS, "", "", SEES_RESOLVE, "name servers to ask; empty: those of /etc/resolv.conf") \
 	P(dns_trust_anchor, FILE, "/usr/share/dns/root.key", "", SEES_RESOLVE, "DNSSEC trust anchor; empty: no validation") \
-	P(smtp_forbidden_destinations, CIDR, "0.0.0.0/8 127.0.0.0/8 169.254.0.0/16 224.0.0.0/4 240.0.0.0/4 [::]/128 [::1]/128 [fe80::]/10 [ff00::]/8", "", SEES_RESOLVE | SEES_OUT | SEES_QMGR, "addresses never connected to, however a name led there; our own listeners are always added") \
+	P(smtp_forbidden_destinations, CIDR, "0.0.0.0/8 127.0.0.0/8 169.254.0.0/16 224.0.0.0/4 240.0.0.0/4 [::]/128 [::1]/128 [fe80::]/10 [ff00::]/8", "", SEES_RESOLVE | SEES_OUT, "addresses never connected to, however a name led there; our own listeners are always added") \
 	/* the SMTP server */ \
 	P(smtpd_banner, STR, "$myhostname ESMTP $mail_name", "", SEES_SMTPD, "greeting behind 220") \
 	P(smtpd_relay_restrictions, LIST, "permit_mynetworks, reject_unauth_destination", "", SEES_SMTPD, "who may relay: permit_mynetworks, permit, reject, defer, reject_unauth_destination, defer_unauth_destination") \
@@ -67,10 +66,10 @@
 	P(smtpd_client_event_limit_exceptions, CIDR, "$mynetworks", "", SEES_SMTPD, "clients without that limit") \
 	P(smtpd_connection_limit, COUNT, "15000", "1..1000000", SEES_SMTPD, "connections at once, per smtpd process") \
 	P(smtpd_transaction_limit, COUNT, "0", "0..1000000000", SEES_SMTPD, "messages of one connection; 0: any") \
-	P(smtpd_drain_time, TIME, "30s", "0s..1h", SEES_SMTPD | SEES_MASTER, "for running transactions when the relay stops") \
+	P(smtpd_drain_time, TIME, "30s", "0s..1h", SEES_MASTER, "for running transactions when the relay stops") \
 	P(message_size_limit, BYTES, "10240000", "0..17179869184", SEES_SMTPD | SEES_CLEANUP, "largest message; 0: 16 GiB") \
 	P(hopcount_limit, COUNT, "50", "1..10000", SEES_CLEANUP, "Received fields before a message counts as looping") \
-	P(queue_minfree, BYTES, "0", "", SEES_CLEANUP | SEES_SMTPD, "bytes that must stay free on the queue's file system; 0: 32 MiB or 1.5 times message_size_limit, whichever is larger, but never over a tenth of it") \
+	P(queue_minfree, BYTES, "0", "", SEES_CLEANUP, "bytes that must stay free on the queue's file system; 0: 32 MiB or 1.5 times message_size_limit, whichever is larger, but never over a tenth of it") \
 	P(smtpd_tls_security_level, ENUM, "", "|none|may|encrypt", SEES_SMTPD, "none, may, encrypt") \
 	P(smtpd_tls_cert_file, FILE, "", "", SEES_SMTPD, "certificate chain, PEM") \
 	P(smtpd_tls_key_file, FILE, "$smtpd_tls_cert_file", "", SEES_SMTPD, "its key") \
@@ -93,14 +92,14 @@
 	P(default_destination_rate_delay, TIME, "0s", "0s..1d", SEES_QMGR, "least time between two deliveries to one site") \
 	P(default_destination_recipient_limit, COUNT, "50", "1..1000", SEES_QMGR, "recipients of one transaction") \
 	P(qmgr_active_limit, COUNT, "50000", "100..10000000", SEES_QMGR, "recipients held in memory with their envelope; the others wait at some 40 bytes each") \
-	P(smtp_connection_total_limit, COUNT, "10000", "1..100000", SEES_QMGR | SEES_OUT, "outgoing connections in all, for each smtp-out at most half its descriptors") \
+	P(smtp_connection_total_limit, COUNT, "10000", "1..100000", SEES_QMGR | SEES_OUT, "outgoing connections in all") \
 	P(soft_bounce, BOOL, "no", "", SEES_QMGR, "permanent failures count as temporary (tests)") \
 	/* the SMTP client */ \
 	P(smtp_helo_name, STR, "$myhostname", "", SEES_OUT, "EHLO name") \
 	P(smtp_bind_address, STR, "", "", SEES_OUT, "IPv4 source address") \
 	P(smtp_bind_address6, STR, "", "", SEES_OUT, "IPv6 source address") \
-	P(smtp_address_preference, ENUM, "any", "any|ipv4|ipv6", SEES_QMGR | SEES_RESOLVE, "which family first among equals") \
-	P(smtp_mx_address_limit, COUNT, "5", "1..64", SEES_QMGR | SEES_OUT, "addresses tried in one attempt") \
+	P(smtp_address_preference, ENUM, "any", "any|ipv4|ipv6", SEES_RESOLVE, "which family first among equals") \
+	P(smtp_mx_address_limit, COUNT, "5", "1..64", SEES_OUT, "addresses tried in one attempt") \
 	P(smtp_connect_timeout, TIME, "30s", "1s..1h", SEES_OUT, "TCP connect") \
 	P(smtp_helo_timeout, TIME, "300s", "1s..1h", SEES_OUT, "greeting, EHLO") \
 	P(smtp_starttls_timeout, TIME, "300s", "1s..1h", SEES_OUT, "STARTTLS and handshake") \
@@ -114,7 +113,7 @@
 	P(smtp_connection_cache_time_limit, TIME, "2s", "0s..1h", SEES_OUT, "how long an idle connection is kept") \
 	P(smtp_connection_reuse_time_limit, TIME, "300s", "1s..1d", SEES_OUT, "longest life of a connection") \
 	P(smtp_connection_reuse_count_limit, COUNT, "0", "0..1000000", SEES_OUT, "messages of one connection; 0: any") \
-	P(smtp_tls_security_level, ENUM, "may", "|none|may|encrypt|verify|secure", SEES_QMGR | SEES_OUT, "TLS towards receivers") \
+	P(smtp_tls_security_level, ENUM, "may", "|none|may|encrypt|verify|secure", SEES_QMGR, "TLS towards receivers") \
 	P(smtp_tls_CAfile, FILE, "/etc/ssl/certs/ca-certificates.crt", "", SEES_OUT, "trust anchors; a missing file means none") \
 	P(smtp_tls_protocols, STR, ">=TLSv1.2", "", SEES_OUT, "TLS versions") \
 	P(smtp_tls_ciphers, ENUM, "medium", "high|medium|low|export|null", SEES_OUT, "cipher grade") \
@@ -123,7 +122,7 @@
 	/* notices and suppression */ \
 	P(bounce_size_limit, BYTES, "50000", "0..10000000", SEES_BOUNCE, "bytes of the original in a notice with RET=FULL") \
 	P(bounce_notice_language, ENUM, "both", "en|ja|both", SEES_BOUNCE, "language of the text part") \
-	P(double_bounce_sender, STR, "double-bounce", "", SEES_BOUNCE, "accepted; notices carry the null reverse-path") \
+	P(double_bounce_sender, STR, "double-bounce", "", SEES_MASTER, "accepted; notices carry the null reverse-path") \
 	/* places and processes */ \
 	P(queue_directory, STR, LOCALSTATEDIR "/spool/ekiden", "", SEES_ALL, "queue, journal, control sockets") \
 	P(data_directory, STR, LOCALSTATEDIR "/lib/ekiden", "", SEES_ALL, "suppression list and other lasting data") \

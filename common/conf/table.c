@@ -45,30 +45,9 @@ void table_free(struct table **t)
 
 /* ---- specs ---- */
 
-static bool is_separator(uint8_t c)
-{
-	return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ',';
-}
-
 bool table_spec_next(struct slice *rest, struct slice *spec)
 {
-	size_t n = 0;
-	size_t level = 0;
-
-	while (rest->n != 0 && is_separator(rest->p[0])) {
-		*rest = slice_skip(*rest, 1);
-	}
-	while (n < rest->n && (level != 0 || !is_separator(rest->p[n]))) {
-		if (rest->p[n] == '{') {
-			level++;
-		} else if (rest->p[n] == '}' && level != 0) {
-			level--;
-		}
-		n++;
-	}
-	*spec = slice_head(*rest, n);
-	*rest = slice_skip(*rest, n);
-	return n != 0;
+	return lines_word(rest, " \t\r\n,", spec);
 }
 
 static void spec_split(struct slice spec, struct slice *type, struct slice *name)

@@ -19,7 +19,6 @@
 #include "common/base/slice.h"
 #include "common/ipc/channel.h"
 
-#define IPC_ANY_U8 UINT8_MAX
 #define IPC_ANY_U16 UINT16_MAX
 #define IPC_ANY_U32 UINT32_MAX
 #define IPC_ANY_U64 UINT64_MAX

@@ -26,7 +26,6 @@
 #define FILE_BYTES_LEAST (UINT64_C(1) << 20)
 
 struct journal_writer {
-	struct loop *loop;
 	int dir; /* borrowed */
 	char by[PART_BY_MAX + 1];
 	uint64_t keep_bytes;
@@ -296,7 +295,6 @@ enum err journal_writer_new(struct loop *loop, int dir, const char *program, uns
 		free(j);
 		return e;
 	}
-	j->loop = loop;
 	j->dir = dir;
 	j->keep_bytes = keep_bytes;
 	/* So many seconds in microseconds have to be a number. */

@@ -411,16 +411,3 @@ enum address_fault address_parse(struct slice s, unsigned allowed, struct addres
 	*out = found;
 	return ADDRESS_FINE;
 }
-
-enum err address_key(const struct address *a, bool fold_local, char *to, size_t size)
-{
-	enum err e = str_copy(to, size, a->text);
-
-	if (e != ERR_OK) {
-		return e;
-	}
-	for (size_t i = fold_local ? 0 : a->local.n; i < a->text.n; i++) {
-		to[i] = (char)ascii_lower((uint8_t)to[i]);
-	}
-	return ERR_OK;
-}

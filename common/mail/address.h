@@ -60,8 +60,4 @@ bool domain_is_literal(struct slice domain);
  * dots. */
 bool helo_is_valid(struct slice name);
 
-/* Lower-case domain, local part as it is: the same mailbox for duplicates and the suppression
- * list folds the local part too (ASCII). to has room for LIMIT_ADDRESS + 1. */
-enum err address_key(const struct address *a, bool fold_local, char *to, size_t size);
-
 #endif

@@ -167,30 +167,6 @@ enum err notify_parse(struct slice s, uint8_t *out)
 
 /* ---- the original recipient ---- */
 
-static size_t put_utf8(uint32_t c, uint8_t *to)
-{
-	if (c < 0x80) {
-		to[0] = (uint8_t)c;
-		return 1;
-	}
-	if (c < 0x800) {
-		to[0] = (uint8_t)(0xc0 | c >> 6);
-		to[1] = (uint8_t)(0x80 | (c & 0x3f));
-		return 2;
-	}
-	if (c < 0x10000) {
-		to[0] = (uint8_t)(0xe0 | c >> 12);
-		to[1] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-		to[2] = (uint8_t)(0x80 | (c & 0x3f));
-		return 3;
-	}
-	to[0] = (uint8_t)(0xf0 | c >> 18);
-	to[1] = (uint8_t)(0x80 | (c >> 12 & 0x3f));
-	to[2] = (uint8_t)(0x80 | (c >> 6 & 0x3f));
-	to[3] = (uint8_t)(0x80 | (c & 0x3f));
-	return 4;
-}
-
 /* "\x{3042}" at the front of s (RFC 6533 section 3); *n is how long it is. */
 static enum err take_embedded(struct slice s, size_t *n, uint32_t *code)
 {
@@ -229,7 +205,7 @@ static enum err utf8_address_decode(struct slice s, struct arena *a, struct slic
 			if (take_embedded(s, &k, &code) != ERR_OK) {
 				return ERR_SYNTAX;
 			}
-			n += put_utf8(code, to + n);
+			n += utf8_put(code, to + n);
 		} else {
 			k = utf8_take(s, &code);
 			if (k == 0 || code == ' ' || utf8_is_control(code)) {

@@ -7,10 +7,10 @@
  * one fdatasync. Segments follow one another by themselves; the next one is made ahead, so that
  * its making (file, header, slots, sync of file and directory) delays no message.
  *
- * A file is made under a name that is no segment's (make-ID.tmp), locked (flock, exclusive)
- * before it gets its header, synced, and only then renamed to its own; the lock is kept as long
- * as the writer lives and may append. So qmgr, which removes and adopts what dead writers left,
- * can tell by a lock that cannot be had that a file is not its to touch.
+ * A file is made under a name that is no segment's (tmp-WRITER-ID), locked (flock, exclusive)
+ * before it gets its header, synced, and renamed to its own by its first commit; the lock is
+ * kept as long as the writer lives and may append. So qmgr, which removes and adopts what dead
+ * writers left, can tell by a lock that cannot be had that a file is not its to touch.
  *
  * After a failed write or sync nothing of the group is durable, the descriptor is never tried
  * again: the segment is abandoned (what was committed in it before stays valid) and the next

@@ -2,7 +2,6 @@
 #include <assert.h>
 #include <stdint.h>
 
-#include "common/base/limits.h"
 #include "common/mail/address.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -18,7 +17,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct slice text = {data + 1, size - 1};
 	struct address a, again;
 	struct slice rest;
-	char key[LIMIT_ADDRESS + 1];
 
 	if (address_parse_path(text, allowed, &a, &rest) == ADDRESS_FINE) {
 		assert(address_parse(a.text, allowed, &again) == ADDRESS_FINE);
@@ -28,7 +26,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			assert(a.text.p[i] >= 0x20 && a.text.p[i] != 0x7f);
 			assert(a.text.p[i] < 0x80 || (allowed & ADDRESS_UTF8) != 0);
 		}
-		assert(address_key(&a, true, key, sizeof(key)) == ERR_OK);
 	}
 	if (address_parse(text, allowed, &a) == ADDRESS_FINE) {
 		assert(a.text.n == text.n);

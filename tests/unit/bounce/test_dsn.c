@@ -32,7 +32,6 @@ static struct dsn sample(void)
 	return (struct dsn){.kind = NOTICE_FAILED,
 		.language = DSN_ENGLISH,
 		.hostname = SLICE("relay.example.org"),
-		.mail_name = SLICE("Ekiden"),
 		.queue_id = SLICE("3QxBcD9fGhJk"),
 		.sender = SLICE("a@example.org"),
 		.envid = SLICE("env"),

@@ -30,6 +30,12 @@ static void takes_every_character(void **state)
 		uint32_t got = 0;
 		size_t n = put(c, bytes);
 		bool fine = c <= 0x10ffff && (c < 0xd800 || c > 0xdfff);
+		uint8_t ours[4] = {0};
+
+		if (c <= 0x10ffff) {
+			assert_int_equal(utf8_put(c, ours), n);
+			assert_memory_equal(ours, bytes, 4);
+		}
 
 		assert_int_equal(utf8_take(slice_make(bytes, 5), &got), fine ? n : 0);
 		assert_int_equal(got, fine ? c : 0);

@@ -466,24 +466,6 @@ static void domains_have_labels_and_literals_brackets(void **state)
 	assert_false(domain_is_literal(SLICE_EMPTY));
 }
 
-static void keys_fold_the_domain_and_if_told_the_local_part(void **state)
-{
-	struct address a;
-	char key[LIMIT_ADDRESS + 1];
-
-	(void)state;
-	assert_int_equal(address_parse(SLICE("Some.One@EXAMPLE.Org"), 0, &a), ADDRESS_FINE);
-	assert_int_equal(address_key(&a, false, key, sizeof(key)), ERR_OK);
-	assert_string_equal(key, "Some.One@example.org");
-	assert_int_equal(address_key(&a, true, key, sizeof(key)), ERR_OK);
-	assert_string_equal(key, "some.one@example.org");
-	assert_int_equal(address_key(&a, true, key, 20), ERR_TOOBIG);
-	assert_int_equal(address_key(&a, true, key, 21), ERR_OK);
-	assert_int_equal(address_parse(SLICE_EMPTY, NUL, &a), ADDRESS_FINE);
-	assert_int_equal(address_key(&a, true, key, sizeof(key)), ERR_OK);
-	assert_string_equal(key, "");
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -494,7 +476,6 @@ int main(void)
 		cmocka_unit_test(takes_linear_time_whatever_comes),
 		cmocka_unit_test(tells_names_for_ehlo_from_garbage),
 		cmocka_unit_test(domains_have_labels_and_literals_brackets),
-		cmocka_unit_test(keys_fold_the_domain_and_if_told_the_local_part),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
