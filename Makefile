@@ -130,7 +130,8 @@ unit-binaries: $(TEST_BINARIES)
 fuzz-binaries: $(FUZZ_BINARIES)
 
 # How the test runner finds the build, and builds the same again when it stages an installation.
-TEST_ENV = EKIDEN_BUILD='$(abspath $(BUILD))' EKIDEN_SAN='$(SAN)' \
+# Behind exec, so that a signal to make reaches what runs and not a shell before it.
+TEST_ENV = env EKIDEN_BUILD='$(abspath $(BUILD))' EKIDEN_SAN='$(SAN)' \
 	EKIDEN_MAKE='$(MAKE) --no-print-directory -C $(CURDIR) BUILD=$(abspath $(BUILD)) CC=$(CC) $(if $(SAN),SAN=$(SAN))'
 
 
@@ -149,20 +150,20 @@ JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null
 
 run: setup
 	@+$(AGAIN) programs
-	@$(TEST_ENV) $(PYTHON) tests/support/demo run
+	@exec $(TEST_ENV) $(PYTHON) tests/support/demo run
 
 demo: setup
 	@+$(AGAIN) programs
-	@$(TEST_ENV) $(PYTHON) tests/support/demo once
+	@exec $(TEST_ENV) $(PYTHON) tests/support/demo once
 
 # Whatever happens, the last line says how many passed: a build that fails is one that failed.
 check: setup
 	@+$(AGAIN) tests fuzz-binaries || { echo 'failed: the build'; echo '0 passed, 1 failed'; exit 1; }
-	@$(TEST_ENV) $(PYTHON) tests/run $(TESTFLAGS)
+	@exec $(TEST_ENV) $(PYTHON) tests/run $(TESTFLAGS)
 
 check-unit:
 	@+$(AGAIN) unit-binaries
-	@$(TEST_ENV) $(PYTHON) tests/run --unit $(TESTFLAGS)
+	@exec $(TEST_ENV) $(PYTHON) tests/run --unit $(TESTFLAGS)
 
 sanitize: setup
 	@+$(MAKE) --no-print-directory $(JOBS) BUILD='$(BUILD)-san' SAN=1 tests
@@ -170,10 +171,10 @@ sanitize: setup
 
 .PHONY: run-san
 run-san:
-	@$(TEST_ENV) $(PYTHON) tests/run --san $(TESTFLAGS)
+	@exec $(TEST_ENV) $(PYTHON) tests/run --san $(TESTFLAGS)
 
 lint:
-	@$(TEST_ENV) BUILD='$(BUILD)' tests/lint/all
+	@exec $(TEST_ENV) BUILD='$(BUILD)' tests/lint/all
 
 format:
 	@find common $(PROGRAMS) tests -name '*.[ch]' -print0 2>/dev/null | xargs -0 clang-format -i
@@ -181,25 +182,25 @@ format:
 FUZZ_SECONDS ?= 60
 fuzz:
 	@+$(AGAIN) fuzz-binaries
-	@$(TEST_ENV) $(PYTHON) tests/run --fuzz $(FUZZ_SECONDS) $(TESTFLAGS)
+	@exec $(TEST_ENV) $(PYTHON) tests/run --fuzz $(FUZZ_SECONDS) $(TESTFLAGS)
 
 bench:
 	@+$(AGAIN) programs $(TOOL_BINARIES)
-	@$(TEST_ENV) tests/bench/run $(BENCHFLAGS)
+	@exec $(TEST_ENV) tests/bench/run $(BENCHFLAGS)
 
 # Power cuts of the queue's commit protocol: as root, for as long as it takes.
 CUTS ?= 1000
 .PHONY: torture-power
 torture-power: setup
 	@+$(AGAIN) $(POWER_BINARIES)
-	@$(TEST_ENV) tests/system/power/torture $(CUTS)
+	@exec $(TEST_ENV) tests/system/power/torture $(CUTS)
 
 # Random kills of programs under load; and builds with faults that must be found by them.
 KILLS ?= 10000
 .PHONY: torture-kill torture-planted
 torture-kill: setup
 	@+$(AGAIN) programs
-	@$(TEST_ENV) $(PYTHON) tests/system/torture_kill.py --kills $(KILLS)
+	@exec $(TEST_ENV) $(PYTHON) tests/system/torture_kill.py --kills $(KILLS)
 
 torture-planted: setup
 	@for bug in COMMIT_LATE SETTLE_EARLY; do \
@@ -218,7 +219,7 @@ MANUALS := $(wildcard docs/man/*.[1-8])
 
 # What the tree's files say of places is what a build for Debian has; installed, they say their own.
 PLACES = sed -e 's|/etc/ekiden|$(sysconfdir)/ekiden|g' \
-	-e 's|/var/\(spool\|lib\)/ekiden|$(localstatedir)/\1/ekiden|g' \
+	-e 's,/var/\(spool\|lib\)/ekiden,$(localstatedir)/\1/ekiden,g' \
 	-e 's|@bindir@|$(bindir)|g' -e 's|@libexecdir@|$(libexecdir)|g' -e 's|@docdir@|$(docdir)|g' \
 	-e 's|@sysconfdir@|$(sysconfdir)|g' -e 's|@localstatedir@|$(localstatedir)|g'
 # As a shell function, put FILE TO: the file with its places filled in.

@@ -206,6 +206,10 @@ bool args_take(struct command *c, const struct option *options, size_t count)
 		if (o == NULL) {
 			o = option_find(common, ARRAY_LEN(common), arg, &glued);
 		}
+		if (o == NULL && strcmp(arg, "-c") == 0) {
+			(void)usage_error("-c DIR stands before the verb: ekiden -c DIR VERB");
+			return false;
+		}
 		if (o == NULL) {
 			(void)usage_error("unknown option %s; see ekiden help", arg);
 			return false;
@@ -310,6 +314,8 @@ int command_run(int argc, char **argv)
 			return out_end(EX_OK);
 		} else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
 			return out_end(verb_help(&c));
+		} else if (strcmp(argv[i], "-c") == 0) {
+			return usage_error("-c needs the directory of main.cf and master.cf");
 		} else {
 			return usage_error("unknown option %s; see ekiden help", argv[i]);
 		}

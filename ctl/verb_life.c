@@ -66,7 +66,7 @@ static void become_master(const char *master, const char *dir, int ready_fd)
 		(void)close(null);
 	}
 	(void)signal(SIGPIPE, SIG_DFL);
-	(void)execl(master, "master", "-c", dir, (char *)NULL);
+	(void)execl(master, "master", "-c", dir, "-b", (char *)NULL);
 	_exit(EX_OSERR);
 }
 
@@ -116,6 +116,11 @@ static int judge_start(const struct command *c, pid_t pid, struct slice said, bo
 	struct slice line = slice_trim(slice_head(said, slice_find(said, '\n')));
 
 	if (slice_eq(line, SLICE("READY"))) {
+		if (geteuid() != 0) {
+			(void)fprintf(stderr,
+				"ekiden: not started as root: the programs run without jails and "
+				"without users of their own\n");
+		}
 		return EX_OK;
 	}
 	if (is_late) {

@@ -2,9 +2,9 @@
 /*
  * master -c DIR [-b]
  *
- * Started by the command `ekiden', which names the directory of the settings. -f: in the
- * foreground; else the command has detached us. When it accepts mail it writes "READY\n" to the
- * descriptor that EKIDEN_READY_FD names, or "FAILED why\n".
+ * Started by the command `ekiden', which names the directory of the settings. -b: in the
+ * background, the command has detached us; else in the foreground. When it accepts mail it
+ * writes "READY\n" to the descriptor that EKIDEN_READY_FD names, or "FAILED why\n".
  */
 #include <stdio.h>
 #include <string.h>

@@ -779,8 +779,12 @@ static bool read_text(struct reading *r, const char *path, size_t max, struct bu
 	buf_init(&why, LIMIT_TEXT);
 	enum err e = read_file(path, max, to, &st, &why);
 	if (e != ERR_OK) {
-		problems_add(r->s, true, path, 0, "cannot be read: %.*s",
-			SLICE_ARG(buf_view(&why)));
+		/* The reason begins with the path, as this problem does. */
+		struct slice reason = buf_view(&why);
+		if (slice_starts(reason, slice_from_cstr(path))) {
+			reason = slice_trim(slice_skip(reason, strlen(path) + 1));
+		}
+		problems_add(r->s, true, path, 0, "cannot be read: %.*s", SLICE_ARG(reason));
 		buf_init(to, max);
 	} else if ((st.st_mode & S_IWOTH) != 0) {
 		problems_add(r->s, false, path, 0, "everybody can write to it");

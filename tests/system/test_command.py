@@ -45,7 +45,8 @@ def tells_calls_that_make_no_sense():
                  ["dkim", "create"], ["dkim", "create", "../x"], ["dkim", "create", "a b"],
                  ["dkim", "create", "example.com", "a/b"], ["start", "x"], ["stop", "x"],
                  ["status", "x"], ["reload", "x"], ["check", "x"], ["help", "nosuch"],
-                 ["dkim", "create", "example.com", "--bits", "512"]):
+                 ["dkim", "create", "example.com", "--bits", "512"],
+                 ["status", "-c", "/etc/ekiden"]):
         r = run("-c", "/nonexistent", *args)
         assert r.returncode == USAGE, (args, r)
         assert r.stderr.startswith("ekiden: ") and r.stderr.count("\n") == 1, (args, r)
@@ -168,6 +169,23 @@ def leaves_no_descriptor_open():
         relay.started = True
         out, err = p.communicate(timeout=PATIENCE)  # ends only when both are closed
         assert p.returncode == 0 and out == b"", (p.returncode, out, err)
+
+
+def logs_to_a_file_unless_told():
+    """Logs to ekiden.log in data_directory when no maillog_file is named"""
+    with Relay(start=False) as relay:
+        del relay.settings["maillog_file"]
+        relay.write_conf()
+        relay.log = relay.data + "/ekiden.log"
+        p = subprocess.Popen([ekiden_binary(), "-c", relay.etc, "start"], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        relay.started = True
+        out, err = p.communicate(timeout=PATIENCE)  # ends only when nobody holds them any more
+        assert p.returncode == 0 and out == b"", (p.returncode, out, err)
+        assert err == b"" if os.geteuid() == 0 else b"without jails" in err, err
+        with open(relay.log) as f:
+            assert "event=ready" in f.read()
+        assert "log " + relay.log in relay.ctl("status").stdout
 
 
 def stays_in_the_foreground():
@@ -397,7 +415,7 @@ def takes_the_samples_and_postfix_own():
 cases = Cases()
 for case in (tells_calls_that_make_no_sense, explains_itself, says_that_no_relay_runs, checks_before_it_starts,
              looks_into_keys_and_certificates, shows_settings_like_postconf, starts_and_stops,
-             leaves_no_descriptor_open, stays_in_the_foreground, tells_why_a_port_cannot_be_had,
+             leaves_no_descriptor_open, logs_to_a_file_unless_told, stays_in_the_foreground, tells_why_a_port_cannot_be_had,
              runs_side_by_side, shows_and_changes_the_queue, shows_one_message, keeps_the_suppression_list,
              tells_the_journal, makes_keys, tells_when_nobody_reads, takes_the_samples_and_postfix_own):
     cases.run(case)
