@@ -138,7 +138,8 @@ static enum err why_not_now(const struct tx_works *w, const struct msg_tx_begin 
 		*fate = fate_of(ERR_SYS);
 		return ERR_SYS;
 	}
-	if (m->declared_bytes > store_room(w->store) || w->held > TX_ALL_MEMORY_MAX) {
+	size_t held = w->held + w->bigs * SEGMENT_BIG_MEMORY;
+	if (m->declared_bytes > store_room(w->store) || held > TX_ALL_MEMORY_MAX) {
 		*fate = fate_of(ERR_FULL);
 		return ERR_FULL;
 	}
@@ -351,6 +352,8 @@ static enum err spill(struct tx *tx, struct tx_fate *fate)
 	struct slice content = buf_view(&tx->content);
 	e = committer_begin_big(tx->works->committer, &tx->parcel);
 	if (e == ERR_OK) {
+		tx->is_big = true;
+		tx->works->bigs++;
 		e = write_big(tx, buf_view(&c.kept), slice_skip(content, c.rest_at));
 		if (e != ERR_OK) {
 			composed_clear(&c);
@@ -539,6 +542,7 @@ static void tx_free(struct tx *tx)
 	struct tx_works *w = tx->works;
 
 	w->count--;
+	w->bigs -= tx->is_big ? 1 : 0;
 	w->held -= tx->held;
 	signing_abort(&tx->signing);
 	segment_big_abort(&tx->parcel.big);

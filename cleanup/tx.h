@@ -40,6 +40,7 @@ struct tx_works {
 
 	size_t held;    /* bytes that all transactions hold in memory */
 	unsigned count; /* transactions */
+	unsigned bigs;  /* of which so many are on the disk already */
 	uint64_t signatures;
 	uint64_t refused;
 	/* A transaction has ended. May be null. */
@@ -79,6 +80,7 @@ struct tx {
 	struct buf front;        /* of a message on the disk */
 	struct signing *signing; /* of a message on the disk */
 	bool ended;              /* tx_end() has been called and succeeded */
+	bool is_big;             /* its content goes to a segment of its own */
 
 	/* For the journal. */
 	struct slice tls;

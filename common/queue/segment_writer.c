@@ -542,8 +542,8 @@ void segment_writer_prepare(struct segment_writer *w)
 
 /* ---- a message too large for memory ---- */
 
-/* Content goes to the file in pieces of this size. */
-#define BIG_PIECE ((size_t)256 * 1024)
+/* Content goes to the file in pieces of this size; its buffer grows to half as much again. */
+#define BIG_PIECE (SEGMENT_BIG_MEMORY / 3 * 2)
 /* The disk is set to work this often, so that the sync at the end is short. */
 #define BIG_WRITEBACK UINT64_C(0x400000)
 

@@ -81,6 +81,8 @@ void segment_writer_prepare(struct segment_writer *w);
  * nothing.
  */
 struct segment_big;
+/* What one holds in memory at most. */
+#define SEGMENT_BIG_MEMORY ((size_t)96 * 1024)
 MUST_CHECK enum err segment_big_begin(struct segment_writer *w, const struct envelope *e,
 	struct segment_big **out);
 MUST_CHECK enum err segment_big_content(struct segment_big *b, struct slice bytes);
