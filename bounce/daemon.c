@@ -91,8 +91,8 @@ static void on_listen(struct service *s, void *arg, const struct msg_listen *l, 
 	struct daemon *d = arg;
 
 	if (slice_eq(l->name, SLICE("ctl"))) {
-		control_free(&d->control);
-		d->control = control_new(s, d->suppressor, d->journal, fd);
+		orders_free(&d->orders);
+		d->orders = orders_new(s, d->suppressor, d->journal, fd);
 	}
 }
 
@@ -156,7 +156,7 @@ static void on_close(struct service *s, void *arg)
 	struct daemon *d = arg;
 
 	(void)s;
-	control_free(&d->control);
+	orders_free(&d->orders);
 	desk_free(&d->desk);
 	suppressor_free(&d->suppressor);
 	suppress_close(&d->list);

@@ -3,8 +3,8 @@
 #ifndef BOUNCE_DAEMON_H
 #define BOUNCE_DAEMON_H
 
-#include "bounce/control.h"
 #include "bounce/desk.h"
+#include "bounce/orders.h"
 #include "bounce/suppressor.h"
 #include "common/proc/service.h"
 
@@ -15,7 +15,7 @@ struct daemon {
 	struct journal_writer *journal;
 	struct suppressor *suppressor;
 	struct desk *desk;
-	struct control *control;
+	struct orders *orders;
 };
 extern const struct service_hooks daemon_hooks;
 

@@ -683,7 +683,7 @@ static bool open_shared(struct relay *r)
 		r->exit_status = EX_OSERR;
 		return false;
 	}
-	r->control = control_new(r->loop, &fd, on_ask, r);
+	r->control = control_new(r->loop, ROLE_MASTER, 0, &fd, on_ask, r);
 	return true;
 }
 

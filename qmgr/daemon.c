@@ -10,9 +10,9 @@
 #include "common/io/fd.h"
 #include "qmgr/agent.h"
 #include "qmgr/compact.h"
-#include "qmgr/control.h"
 #include "qmgr/intake.h"
 #include "qmgr/notice.h"
+#include "qmgr/orders.h"
 #include "qmgr/qmgr.h"
 #include "qmgr/router.h"
 #include "qmgr/scheduler.h"
@@ -197,7 +197,7 @@ static void on_listen(struct service *s, void *arg, const struct msg_listen *l, 
 {
 	(void)s;
 	if (slice_eq(l->name, SLICE("ctl"))) {
-		control_listen(arg, fd);
+		orders_listen(arg, fd);
 	}
 }
 
@@ -260,7 +260,7 @@ static void on_close(struct service *s, void *arg)
 	}
 	loop_timer_stop(&q->tick);
 	q->draining = true; /* nothing goes out any more while the agents' jobs come back */
-	control_close(q);
+	orders_close(q);
 	compact_free(q);
 	intake_close_all(q);
 	agent_close_all(q);

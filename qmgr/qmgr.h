@@ -244,7 +244,7 @@ struct qmgr {
 	int64_t next_sweep_ms;
 	bool sick; /* slots cannot be written: nothing is dispatched */
 	bool draining;
-	struct control *control;
+	struct orders *orders;
 	struct compact *compact;
 
 	uint64_t count_delivered;

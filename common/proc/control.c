@@ -8,14 +8,13 @@
 #include "common/base/list.h"
 #include "common/base/log.h"
 #include "common/io/fd.h"
-#include "master/control.h"
-
-#define CLIENTS_MAX 64u
-#define ASK_WITHIN_MS 10000
+#include "common/proc/control.h"
 
 struct control {
 	struct loop *loop;
 	struct loop_watch watch;
+	enum role role;
+	unsigned index;
 	int fd;
 	control_on_ask *on_ask;
 	void *arg;
@@ -29,7 +28,7 @@ struct ask {
 	struct channel *channel; /* null: the client has gone */
 	struct loop_timer timer; /* for the client to ask, and to go */
 	bool greeted;
-	bool pending; /* the relay holds this ask */
+	bool pending; /* the program holds this ask */
 };
 
 static void client_release(void *object)
@@ -107,13 +106,13 @@ static bool may_ask(int fd)
 static void client_new(struct control *c, int *fd)
 {
 	struct ask *a = alloc_zero(1, sizeof(*a));
-	struct msg_hello hello = {.role = ROLE_MASTER};
+	struct msg_hello hello = {.role = (uint8_t)c->role, .index = c->index};
 
 	a->owner = c;
 	list_append(&c->clients, &a->all);
 	c->count++;
 	loop_timer_init(&a->timer, c->loop, on_late, a);
-	loop_timer_start(&a->timer, ASK_WITHIN_MS);
+	loop_timer_start(&a->timer, CONTROL_ASK_WITHIN_MS);
 	a->channel = channel_new(c->loop, fd, &client_handler, a);
 	if (msg_hello_send(a->channel, &hello) != ERR_OK) {
 		client_end(a);
@@ -129,17 +128,20 @@ static void on_client(void *arg, unsigned what)
 	if (fd < 0) {
 		return;
 	}
-	if (c->count < CLIENTS_MAX && may_ask(fd)) {
+	if (c->count < CONTROL_CLIENTS_MAX && may_ask(fd)) {
 		client_new(c, &fd);
 	}
 	fd_close(&fd);
 }
 
-struct control *control_new(struct loop *loop, int *fd, control_on_ask *on_ask, void *arg)
+struct control *control_new(struct loop *loop, enum role role, unsigned index, int *fd,
+	control_on_ask *on_ask, void *arg)
 {
 	struct control *c = alloc_zero(1, sizeof(*c));
 
 	c->loop = loop;
+	c->role = role;
+	c->index = index;
 	c->fd = *fd;
 	*fd = -1;
 	c->on_ask = on_ask;
@@ -196,5 +198,5 @@ void ask_done(struct ask **a, unsigned exit_code, uint64_t count, struct slice t
 		return;
 	}
 	/* It reads the answer, then goes, or asks again. */
-	loop_timer_start(&o->timer, ASK_WITHIN_MS);
+	loop_timer_start(&o->timer, CONTROL_ASK_WITHIN_MS);
 }
