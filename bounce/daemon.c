@@ -11,64 +11,73 @@
 #include "common/base/str.h"
 #include "common/io/fd.h"
 
-/*
- * The list is opened with the privilege of the start; its files must be those of the user that
- * the master has given the directory to, and of the group that lets cleanup read them.
- */
-static void give_files_away(const char *path)
-{
-	static const char *const names[] = {"data.mdb", "lock.mdb"};
-	struct stat st;
-	int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-	if (dir >= 0 && geteuid() == 0 && fstat(dir, &st) == 0) {
-		for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-			if (fchownat(dir, names[i], st.st_uid, st.st_gid,
-				    AT_SYMLINK_NOFOLLOW) != 0) {
-				log_warn("event=chown_failed file=%s err=\"%s\"", names[i],
-					strerror(errno));
-			}
-		}
-	}
-	fd_close(&dir);
-}
-
-static enum err open_list(struct daemon *d, const struct conf *c)
+static int open_dir(const char *base, const char *name)
 {
 	char path[4096];
-	enum err e = str_format(path, sizeof(path), "%s/suppress",
-		conf_cstr(c, CONF_data_directory));
 
-	if (e == ERR_OK) {
-		e = suppress_open(path, true, &d->list);
+	if (str_format(path, sizeof(path), "%s/%s", base, name) != ERR_OK) {
+		errno = ENAMETOOLONG;
+		return -1;
 	}
-	if (e != ERR_OK) {
-		int saved = errno;
-		log_error("event=suppress_open path=%s err=\"%s\"", path, err_str(e));
-		errno = saved;
-		return e;
+	return open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/*
+ * What root has put back from a backup becomes ours: a file of root's that stands nowhere else.
+ * Done before the list is opened, for to close one of its files would give up LMDB's locks.
+ */
+static void take_files(int dir)
+{
+	static const char *const names[] = {"data.mdb", "lock.mdb"};
+	struct stat owner;
+	struct stat st;
+
+	if (geteuid() != 0 || fstat(dir, &owner) != 0) {
+		return;
 	}
-	give_files_away(path);
-	return ERR_OK;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		int fd = openat(dir, names[i],
+			O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == 0 &&
+			st.st_nlink == 1 && fchown(fd, owner.st_uid, owner.st_gid) != 0) {
+			log_warn("event=chown_failed file=%s err=\"%s\"", names[i],
+				strerror(errno));
+		}
+		fd_close(&fd);
+	}
 }
 
 static enum err on_open(struct service *s, void *arg, const struct conf *c)
 {
 	struct daemon *d = arg;
-	char path[4096];
-	enum err e = str_format(path, sizeof(path), "%s/journal",
-		conf_cstr(c, CONF_queue_directory));
 
 	(void)s;
 	d->journal_dir = -1;
-	if (e != ERR_OK) {
-		return e;
-	}
-	d->journal_dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (d->journal_dir < 0) {
+	d->suppress_dir = open_dir(conf_cstr(c, CONF_data_directory), "suppress");
+	if (d->suppress_dir < 0) {
 		return err_from_errno();
 	}
-	return open_list(d, c);
+	take_files(d->suppress_dir);
+	d->journal_dir = open_dir(conf_cstr(c, CONF_queue_directory), "journal");
+	return d->journal_dir < 0 ? err_from_errno() : ERR_OK;
+}
+
+/*
+ * In the jail and as the user that the files belong to: LMDB believes what it reads, and makes
+ * files by name in a directory where whoever captured us before could have put links.
+ */
+static enum err open_list(struct daemon *d)
+{
+	if (fchdir(d->suppress_dir) != 0) {
+		return err_from_errno();
+	}
+	enum err e = suppress_open(".", true, &d->list);
+	if (e != ERR_OK) {
+		int saved = errno;
+		log_error("event=suppress_open err=\"%s\"", err_str(e));
+		errno = saved;
+	}
+	return e;
 }
 
 static enum err on_start(struct service *s, void *arg)
@@ -78,6 +87,9 @@ static enum err on_start(struct service *s, void *arg)
 		conf_count(s->conf, CONF_journal_keep_bytes),
 		conf_time_s(s->conf, CONF_journal_keep_time), &d->journal);
 
+	if (e == ERR_OK) {
+		e = open_list(d);
+	}
 	if (e != ERR_OK) {
 		return e;
 	}
@@ -162,6 +174,7 @@ static void on_close(struct service *s, void *arg)
 	suppress_close(&d->list);
 	journal_writer_free(&d->journal);
 	fd_close(&d->journal_dir);
+	fd_close(&d->suppress_dir);
 }
 
 static const struct jail_rules rules = {.may = JAIL_FILES | JAIL_ACCEPT};

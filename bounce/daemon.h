@@ -11,6 +11,7 @@
 /* What service_main() is given as its arg, cleared, with the hooks. */
 struct daemon {
 	int journal_dir;
+	int suppress_dir;
 	struct suppress *list; /* until the suppressor takes it */
 	struct journal_writer *journal;
 	struct suppressor *suppressor;

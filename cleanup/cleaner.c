@@ -21,6 +21,7 @@ struct cleaner {
 	struct service *service;
 	int queue_fd;
 	int journal_fd;
+	int suppress_fd; /* -1: there is none */
 	struct signer *signer;
 	struct suppress *suppress;
 	struct settings *settings;
@@ -38,6 +39,7 @@ struct cleaner *cleaner_new(void)
 
 	c->queue_fd = -1;
 	c->journal_fd = -1;
+	c->suppress_fd = -1;
 	tx_works_init(&c->works);
 	list_init(&c->hub.peers);
 	return c;
@@ -56,6 +58,7 @@ void cleaner_free(struct cleaner **cleaner)
 	tx_works_clear(&c->works);
 	fd_close(&c->queue_fd);
 	fd_close(&c->journal_fd);
+	fd_close(&c->suppress_fd);
 	ALLOC_FREE(*cleaner);
 }
 
@@ -83,7 +86,6 @@ static enum err open_dir(const char *base, const char *name, int *fd)
 static enum err on_open(struct service *s, void *arg, const struct conf *conf)
 {
 	struct cleaner *c = arg;
-	char path[4096];
 	enum err e = open_dir(conf_cstr(conf, CONF_queue_directory), "queue", &c->queue_fd);
 
 	(void)s;
@@ -94,21 +96,26 @@ static enum err on_open(struct service *s, void *arg, const struct conf *conf)
 		e = signer_new(&c->signer);
 	}
 	if (e == ERR_OK) {
-		e = str_format(path, sizeof(path), "%s/suppress",
-			conf_cstr(conf, CONF_data_directory));
+		/* Told there; what follows from it is told by open_list(). */
+		(void)!open_dir(conf_cstr(conf, CONF_data_directory), "suppress",
+			&c->suppress_fd);
 	}
+	return e;
+}
+
+/*
+ * In the jail: LMDB believes what it reads, and others write those files. Mail that no list
+ * speaks of can be taken without it: look-ups say that they failed.
+ */
+static void open_list(struct cleaner *c)
+{
+	enum err e = fchdir(c->suppress_fd) == 0 ? suppress_open(".", false, &c->suppress)
+						 : err_from_errno();
+
 	if (e != ERR_OK) {
-		return e;
-	}
-	/* Mail that no list speaks of can be taken without it: look-ups say that they failed.
-	 */
-	enum err opened = suppress_open(path, false, &c->suppress);
-	if (opened != ERR_OK) {
-		log_error("event=suppress_open path=%s err=\"%s\"",
-			LOG_TEXT(slice_from_cstr(path)), err_str(opened));
+		log_error("event=suppress_open err=\"%s\"", err_str(e));
 		c->suppress = NULL;
 	}
-	return ERR_OK;
 }
 
 /* ---- settings ---- */
@@ -200,6 +207,7 @@ static enum err on_start(struct service *s, void *arg)
 	if (e != ERR_OK) {
 		return e;
 	}
+	open_list(c);
 	c->works.signer = c->signer;
 	c->works.committer = c->committer;
 	c->works.store = c->store;

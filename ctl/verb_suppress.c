@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -20,8 +21,10 @@
 
 #define SOCKET "bounce.sock"
 
-/* What root makes here has to be as if the relay had made it: the programs must be able to open
- * it. */
+/*
+ * What root makes here has to be as if the relay had made it: the programs must be able to open
+ * it. For good: what is read here was written by a program that may have been captured.
+ */
 static enum err become_owner(const char *path)
 {
 	struct stat st;
@@ -30,7 +33,8 @@ static enum err become_owner(const char *path)
 		return err_from_errno();
 	}
 	if (geteuid() == 0 && st.st_uid != 0 &&
-		(setegid(st.st_gid) != 0 || seteuid(st.st_uid) != 0)) {
+		(setgroups(0, NULL) != 0 || setresgid(st.st_gid, st.st_gid, st.st_gid) != 0 ||
+			setresuid(st.st_uid, st.st_uid, st.st_uid) != 0)) {
 		return err_from_errno();
 	}
 	(void)umask(0007);

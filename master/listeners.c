@@ -258,6 +258,8 @@ static enum err take_over(const struct listener *old, struct listener *l)
 	if (l->fd < 0) {
 		return ERR_SYS;
 	}
+	/* A captured smtpd could have ended the listening, for all who share the socket. */
+	(void)listen(l->fd, BACKLOG);
 	l->bound = old->bound;
 	l->is_kept = same_text(old, l);
 	if (l->is_kept) {

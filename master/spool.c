@@ -44,7 +44,7 @@ static const struct place queue_places[] = {
 	{"run/empty", 0755, OWNER_ROOT, ROLE_MASTER},
 };
 static const struct place data_places[] = {
-	{"suppress", 02770, OWNER_PROGRAM, ROLE_BOUNCE},
+	{"suppress", 02750, OWNER_PROGRAM, ROLE_BOUNCE},
 };
 
 static void owner_of(const struct place *p, const struct users *u, struct user *out)

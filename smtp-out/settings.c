@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "smtp-out/settings.h"
 
+#include <sys/resource.h>
+
 #include "common/base/str.h"
 #include "common/mail/address.h"
 
@@ -40,6 +42,18 @@ static enum err read_source(const struct conf *c, enum conf_param p, uint8_t fam
 	return e == ERR_OK ? ERR_CONFIG : e;
 }
 
+/* Half of the descriptors at most: the queue files that qmgr hands over need theirs, and one
+ * that finds no room on its way costs all that is being delivered. */
+static uint32_t connections_allowed(uint64_t wanted)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && wanted > r.rlim_cur / 2) {
+		wanted = r.rlim_cur / 2;
+	}
+	return wanted > 0 ? (uint32_t)wanted : 1;
+}
+
 enum err settings_read(const struct conf *c, struct settings *out, struct buf *why)
 {
 	struct settings s = {.forbidden = conf_cidr(c, CONF_smtp_forbidden_destinations)};
@@ -61,7 +75,7 @@ enum err settings_read(const struct conf *c, struct settings *out, struct buf *w
 	}
 	s.reuse_count = (uint32_t)conf_count(c, CONF_smtp_connection_reuse_count_limit);
 	s.address_limit = (uint32_t)conf_count(c, CONF_smtp_mx_address_limit);
-	s.total_limit = (uint32_t)conf_count(c, CONF_smtp_connection_total_limit);
+	s.total_limit = connections_allowed(conf_count(c, CONF_smtp_connection_total_limit));
 	s.pipeline_next = conf_bool(c, CONF_smtp_pipeline_next);
 	s.skip_5xx_greeting = conf_bool(c, CONF_smtp_skip_5xx_greeting);
 	for (size_t i = 0; i < conf_list_count(c, CONF_inet_protocols); i++) {

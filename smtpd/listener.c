@@ -81,6 +81,8 @@ static void on_ready(void *arg, unsigned what)
 		}
 		if (fd < 0 && errno == EINVAL) {
 			/* Master has ended the listening (a reload), and is about to say so. */
+			log_info("event=listener_shut name=%s",
+				LOG_TEXT(slice_from_cstr(it->name)));
 			loop_watch_set(&it->watch, 0);
 			return;
 		}
@@ -213,6 +215,7 @@ void listeners_apply(struct listeners *l)
 			it->pending = NULL;
 		}
 	}
+	watch_all(l); /* also what was shut: master has mended it */
 }
 
 void listeners_forget(struct listeners *l)

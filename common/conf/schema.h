@@ -92,7 +92,7 @@
 	P(default_destination_rate_delay, TIME, "0s", "0s..1d", SEES_QMGR, "least time between two deliveries to one site") \
 	P(default_destination_recipient_limit, COUNT, "50", "1..1000", SEES_QMGR, "recipients of one transaction") \
 	P(qmgr_active_limit, COUNT, "50000", "100..10000000", SEES_QMGR, "recipients held in memory with their envelope; the others wait at some 40 bytes each") \
-	P(smtp_connection_total_limit, COUNT, "10000", "1..100000", SEES_QMGR | SEES_OUT, "outgoing connections in all") \
+	P(smtp_connection_total_limit, COUNT, "10000", "1..100000", SEES_QMGR | SEES_OUT, "outgoing connections in all, for each smtp-out at most half its descriptors") \
 	P(soft_bounce, BOOL, "no", "", SEES_QMGR, "permanent failures count as temporary (tests)") \
 	/* the SMTP client */ \
 	P(smtp_helo_name, STR, "$myhostname", "", SEES_OUT, "EHLO name") \

@@ -19,7 +19,9 @@
 #define MAP_MOST ((size_t)16 << 30)
 #define MAP_LEAST ((size_t)64 << 20)
 #define READERS_MAX 500u
+/* Readers of other users write themselves into the lock file, and only there. */
 #define FILE_MODE 0660
+#define DATA_MODE 0640
 #define PATH_MAX_BYTES 4096u
 #define VALUE_VERSION 1u
 #define VALUE_MAX ((size_t)8192)
@@ -105,10 +107,12 @@ static enum err open_env(const char *path, bool writer, size_t map_bytes, MDB_en
 		code = mdb_env_set_maxreaders(env, READERS_MAX);
 	}
 	if (code == MDB_SUCCESS) {
+		mode_t old = umask(0);
 		/* A read transaction belongs to its handle, not to the thread: a writer looks
 		 * things up too. */
 		code = mdb_env_open(env, path, MDB_NOTLS | (writer ? 0 : MDB_RDONLY),
 			FILE_MODE);
+		(void)umask(old);
 	}
 	if (code != MDB_SUCCESS) {
 		mdb_env_close(env);
@@ -158,18 +162,13 @@ static enum err check_size(MDB_env *env)
 	return ERR_OK;
 }
 
-/* Readers of other users write themselves into the lock file: modes must not depend on the
- * umask. */
-static void set_modes(const char *path)
+/* Nobody else writes to the list itself. */
+static void set_mode(MDB_env *env)
 {
-	static const char *const names[] = {"data.mdb", "lock.mdb"};
-	char file[PATH_MAX_BYTES];
+	int fd = -1;
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (str_format(file, sizeof(file), "%s/%s", path, names[i]) == ERR_OK) {
-			(void)chmod(file, FILE_MODE); /* fails when another user made them: then
-							 they are right */
-		}
+	if (mdb_env_get_fd(env, &fd) == MDB_SUCCESS) {
+		(void)fchmod(fd, DATA_MODE); /* fails when they are another user's */
 	}
 }
 
@@ -193,7 +192,7 @@ enum err suppress_open(const char *path, bool writer, struct suppress **out)
 
 	s->is_writer = writer;
 	if (e == ERR_OK && writer) {
-		set_modes(path);
+		set_mode(s->env);
 		(void)mdb_reader_check(s->env, NULL);
 		s->readers_checked_ms = clock_mono_ms();
 	}

@@ -62,7 +62,9 @@ static const int calls_files[] = {SCMP_SYS(openat), SCMP_SYS(open), SCMP_SYS(unl
 	SCMP_SYS(fadvise64), SCMP_SYS(readahead), SCMP_SYS(copy_file_range),
 	SCMP_SYS(getdents64), SCMP_SYS(flock), SCMP_SYS(fchmod), SCMP_SYS(faccessat),
 	SCMP_SYS(faccessat2), SCMP_SYS(access), SCMP_SYS(readlinkat), SCMP_SYS(readlink),
-	SCMP_SYS(stat), SCMP_SYS(lstat), SCMP_SYS(fstatfs), SCMP_SYS(statfs)};
+	SCMP_SYS(stat), SCMP_SYS(lstat), SCMP_SYS(fstatfs), SCMP_SYS(statfs),
+	/* LMDB opens by name: in the directory that is held. */
+	SCMP_SYS(fchdir), SCMP_SYS(umask)};
 
 /* Without JAIL_FILES libraries may still look whether a file is there; it is not. */
 static const int calls_no_files[] = {SCMP_SYS(openat), SCMP_SYS(open), SCMP_SYS(access),

@@ -16,8 +16,8 @@ import tempfile
 import traceback
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "support"))
-from child import Child, NOBODY  # noqa: E402
-from ipc import C, Channel  # noqa: E402
+from child import Child, NOBODY, Refused  # noqa: E402
+from ipc import C, Channel, Closed  # noqa: E402
 
 HEAD = b"Received: by relay.example.lab id QQ\r\n"
 CONTENT = (b"From: a@example.lab\r\nTo: b@example.net\r\nSubject: hello\r\n"
@@ -384,6 +384,49 @@ def operators_change_the_list():
         listener.close()
 
 
+def links_in_its_directory_lead_nowhere():
+    """Whoever had captured it before could put them there; root follows none."""
+    with World() as w:
+        w.deliver(rcpts=[rcpt()])
+        victim = os.path.join(w.dir, "victim")
+        with open(victim, "w", encoding="ascii") as f:
+            f.write("root's own\n")
+        os.chmod(victim, 0o600)
+        for name in ("lock.mdb", "data.mdb"):
+            w.child.kill()
+            path = os.path.join(w.dir, "suppress", name)
+            os.rename(path, path + ".kept")
+            os.symlink(victim, path)
+            try:
+                w.start()
+                raise AssertionError(f"it started on {name}, a link")
+            except (Closed, ConnectionResetError, BrokenPipeError, Refused):
+                pass
+            os.unlink(path)
+            os.rename(path + ".kept", path)
+            with open(victim, encoding="ascii") as f:
+                assert f.read() == "root's own\n", name
+            st = os.stat(victim)
+            assert (st.st_mode & 0o777, st.st_uid) == (0o600, os.geteuid()), name
+        w.start()
+        assert w.child.status()["suppressed"] == 1
+
+
+def what_root_restored_is_taken_over():
+    if os.geteuid() != 0:
+        return
+    with World() as w:
+        w.deliver(rcpts=[rcpt()])
+        w.child.kill()
+        for name in ("lock.mdb", "data.mdb"):
+            path = os.path.join(w.dir, "suppress", name)
+            assert os.stat(path).st_uid == NOBODY, name
+            os.chown(path, 0, 0)
+        w.start()
+        assert w.child.status()["suppressed"] == 1
+        assert os.stat(os.path.join(w.dir, "suppress/data.mdb")).st_mode & 0o777 == 0o640
+
+
 def nonsense_from_qmgr_ends_it():
     with World() as w:
         w.qmgr.send("notice_rcpt", notice=99, address="x@y.z")
@@ -403,6 +446,7 @@ CASES = [a_failed_recipient_gives_a_whole_notice, kinds_and_wishes_decide_who_is
          the_answer_waits_for_the_disk_of_cleanup, a_new_qmgr_asks_again,
          one_sender_gets_so_many_and_no_more,
          notices_that_cannot_be_stored_use_up_nothing, operators_change_the_list,
+         links_in_its_directory_lead_nowhere, what_root_restored_is_taken_over,
          nonsense_from_qmgr_ends_it, it_ends_when_told_to]
 
 

@@ -150,6 +150,15 @@ static void keeps_the_socket_of_what_stays(void **state)
 	assert_true(second.items[0].is_kept);
 	assert_int_equal(second.items[0].id, first.items[0].id);
 	assert_true(listeners_have(&second, &first.items[0]));
+	/* One that somebody has shut listens again. */
+	int accepts = 1;
+	socklen_t n = sizeof(accepts);
+	assert_int_equal(shutdown(second.items[0].fd, SHUT_RD), 0);
+	listeners_clear(&first);
+	assert_int_equal(prepare(&s, &second, &first, &waits), ERR_OK);
+	assert_int_equal(getsockopt(first.items[0].fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &n),
+		0);
+	assert_int_equal(accepts, 1);
 	/* Other options: the same socket under another number. */
 	s.items[0].options = alloc_cstr("x=y\n");
 	assert_int_equal(prepare(&s, &second, &third, &waits), ERR_OK);

@@ -303,7 +303,7 @@ static void a_reader_of_the_group_may_open_it_and_no_one_else(void **state)
 	put("a@b");
 	assert_int_equal(suppress_commit(writer), ERR_OK);
 	assert_int_equal(fstatat(scratch.dir, "data.mdb", &st, 0), 0);
-	assert_int_equal(st.st_mode & 0777, 0660);
+	assert_int_equal(st.st_mode & 0777, 0640);
 	assert_int_equal(fstatat(scratch.dir, "lock.mdb", &st, 0), 0);
 	assert_int_equal(st.st_mode & 0777, 0660);
 	assert_int_equal(chmod(scratch.path, 0755), 0);
