@@ -132,7 +132,7 @@ fuzz-binaries: $(FUZZ_BINARIES)
 # How the test runner finds the build, and builds the same again when it stages an installation.
 # Behind exec, so that a signal to make reaches what runs and not a shell before it.
 TEST_ENV = env EKIDEN_BUILD='$(abspath $(BUILD))' EKIDEN_SAN='$(SAN)' \
-	EKIDEN_MAKE='$(MAKE) --no-print-directory -C $(CURDIR) BUILD=$(abspath $(BUILD)) CC=$(CC) $(if $(SAN),SAN=$(SAN))'
+	EKIDEN_MAKE='$(MAKE) --no-print-directory -C $(CURDIR) BUILD=$(BUILD) CC=$(CC) $(if $(SAN),SAN=$(SAN))'
 
 
 setup:

@@ -131,7 +131,11 @@ static int judge_start(const struct command *c, pid_t pid, struct slice said, bo
 	int status = end_of(pid);
 	if (slice_starts(line, SLICE("FAILED"))) {
 		char text[LIMIT_TEXT];
-		str_printable(text, sizeof(text), slice_trim(slice_skip(line, 6)));
+		struct slice why = slice_trim(slice_skip(line, 6));
+		if (slice_starts(why, SLICE("not started:"))) {
+			why = slice_trim(slice_skip(why, strlen("not started:")));
+		}
+		str_printable(text, sizeof(text), why);
 		return complain(status, "the relay did not start: %s", text);
 	}
 	return complain(status,

@@ -223,8 +223,9 @@ static void tell_unbound(const struct listener *l, struct buf *why)
 	int number = errno;
 
 	endpoint_format(&l->at, text);
-	why_add(why, "cannot listen on %s (%s in master.cf): %s", text, l->name,
-		strerror(number));
+	why_add(why, "cannot listen on %s (%s in master.cf): %s%s", text, l->name,
+		strerror(number),
+		number == EACCES ? "; ports below 1024 are for relays that root starts" : "");
 }
 
 static void forget(struct listeners *l, size_t i)

@@ -83,8 +83,10 @@ static enum err place_fit(int fd, const struct place *p, const struct users *u,
 	}
 	bool fits = st.st_uid == owner.uid && (!u->is_root || st.st_gid == owner.gid);
 	if (!fits && st.st_uid != geteuid()) {
-		why_add(why, "%s/%s belongs to user %u, group %u; it should be %u, %u", base,
-			p->path, st.st_uid, st.st_gid, owner.uid, owner.gid);
+		why_add(why,
+			"%s/%s belongs to user %u, group %u, but the relay that is started to "
+			"user %u, group %u: started by somebody else before?",
+			base, p->path, st.st_uid, st.st_gid, owner.uid, owner.gid);
 		return ERR_CONFIG;
 	}
 	if (!fits && u->is_root && fchown(fd, owner.uid, owner.gid) != 0) {

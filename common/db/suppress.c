@@ -172,20 +172,24 @@ static void set_mode(MDB_env *env)
 	}
 }
 
-/* A reader that looks for itself leaves no lock file of its own making behind. */
-static bool list_exists(const char *path)
+/* A reader that looks for itself leaves no lock file of its own making behind. That it may not
+ * look is not that there is nothing. */
+static enum err list_look(const char *path)
 {
 	char file[PATH_MAX_BYTES];
 	struct stat st;
 
-	return str_format(file, sizeof(file), "%s/data.mdb", path) == ERR_OK &&
-	       stat(file, &st) == 0;
+	enum err e = str_format(file, sizeof(file), "%s/data.mdb", path);
+	return e == ERR_OK && stat(file, &st) != 0 ? err_from_errno() : e;
 }
 
 enum err suppress_open(const char *path, bool writer, struct suppress **out)
 {
-	if (!writer && !list_exists(path)) {
-		return ERR_NOTFOUND;
+	if (!writer) {
+		enum err missing = list_look(path);
+		if (missing != ERR_OK) {
+			return missing;
+		}
 	}
 	struct suppress *s = alloc_zero(1, sizeof(*s));
 	enum err e = open_with_any_map(path, writer, &s->env);
