@@ -2,7 +2,8 @@
 /*
  * jsonview: JSON that our own programs wrote, taken apart for people.
  *
- * Strict in what it accepts and bounded in depth; never used on what a stranger sent.
+ * Bounded in depth. Looks only as closely as taking apart needs (a number is a run of the bytes
+ * that numbers are made of): never used on what a stranger sent.
  */
 #ifndef CTL_JSONVIEW_H
 #define CTL_JSONVIEW_H
