@@ -321,12 +321,16 @@ dialog_program = $(filter $(PROGRAMS),$(patsubst tests/dialog/run_%.c,%,$(1)))
 # A helper says it in its first lines: /* parts-of: cleanup */
 tool_program = $(filter $(PROGRAMS),$(shell sed -n '1,5s|^/\* parts-of: *\([a-z-]*\) \*/$$|\1|p' $(1)))
 
+# What the tests of one folder share: its sources that are no tests themselves.
+helpers = $(if $(filter tests/unit/%,$(1)),$(patsubst %.c,$(BUILD)/obj/%.o,$(filter-out $(dir $(1))test_%,$(wildcard $(dir $(1))*.c))))
+
 # source, program
 define test_rules
-$(BUILD)/$(1:.c=): $(BUILD)/obj/$(1:.c=.o) $(if $(2),$(call parts,$(2))) $(SUPPORT_ARCHIVE) $(ARCHIVES) \
+$(BUILD)/$(1:.c=): $(BUILD)/obj/$(1:.c=.o) $(call helpers,$(1)) $(if $(2),$(call parts,$(2))) $(SUPPORT_ARCHIVE) \
+	$(ARCHIVES) \
 	$(BUILD)/gen/link-flags
 	@mkdir -p '$$(@D)'
-	$$(call quiet,LD,$$@)$$(CC) $$(ALL_LDFLAGS) $(if $(2),$$(LDFLAGS_$(2))) -o '$$@' $$< \
+	$$(call quiet,LD,$$@)$$(CC) $$(ALL_LDFLAGS) $(if $(2),$$(LDFLAGS_$(2))) -o '$$@' $$< $(call helpers,$(1)) \
 		$(if $(2),$(call parts,$(2))) $(SUPPORT_ARCHIVE) $$(GROUP) $$(call link_line,$(1)) \
 		$(if $(2),$$(LDLIBS_$(2)),$$(LDLIBS_common)) -lcmocka $$(LDLIBS_ALL)
 endef

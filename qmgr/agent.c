@@ -13,11 +13,16 @@
 #include "common/io/fd.h"
 #include "common/queue/planted.h"
 #include "qmgr/outcome.h"
+#include "qmgr/parcel.h"
 #include "qmgr/scheduler.h"
 #include "qmgr/site.h"
 
 /* A connection that is up counts against an agent that leaks them. */
 #define CONNECTIONS_MAX 65536u
+/* An agent that gives jobs back unasked gets no new ones for so long. */
+#define REST_MS 1000
+/* A message that so many agents died with is not sent again at once. */
+#define LOST_MAX 3u
 
 struct connection *agent_connection(const struct agent *a, uint64_t id)
 {
@@ -28,7 +33,7 @@ struct connection *agent_connection(const struct agent *a, uint64_t id)
 
 /* ---- jobs out ---- */
 
-static unsigned agents_alive(const struct qmgr *q)
+unsigned agent_count(const struct qmgr *q)
 {
 	unsigned n = 0;
 
@@ -116,7 +121,8 @@ static bool tell_segment(struct qmgr *q, struct agent *a, struct store_segment *
 static struct agent *choose(struct qmgr *q, struct site *s, struct agent_site **known,
 	uint32_t *connections)
 {
-	unsigned alive = agents_alive(q);
+	unsigned alive = agent_count(q);
+	int64_t now = loop_now_ms(q->loop);
 	unsigned rank = 0;
 	struct agent *best = NULL;
 
@@ -128,7 +134,8 @@ static struct agent *choose(struct qmgr *q, struct site *s, struct agent_site **
 		}
 		uint32_t share = share_of(q, s, rank++, alive);
 
-		if (share == 0 || channel_unsent(a->channel) > CHANNEL_HIGH) {
+		if (share == 0 || channel_unsent(a->channel) > CHANNEL_HIGH ||
+			now < a->rest_until_ms) {
 			continue;
 		}
 		struct agent_site *here = agent_site_of(a, s);
@@ -184,7 +191,7 @@ static void settle_all(struct qmgr *q, struct parcel *p)
 	}
 }
 
-bool agent_send(struct qmgr *q, struct site *s, struct parcel *p)
+enum agent_sent agent_send(struct qmgr *q, struct site *s, struct parcel *p)
 {
 	struct agent_site *known = NULL;
 	uint32_t connections = 0;
@@ -192,43 +199,40 @@ bool agent_send(struct qmgr *q, struct site *s, struct parcel *p)
 	struct store_segment *seg = p->message->segment;
 
 	if (a == NULL) {
-		return false;
-	}
-	if ((known->epoch != s->epoch || known->connections != connections) &&
-		!tell_site(q, a, known, s, connections)) {
-		return false;
+		return AGENT_NONE;
 	}
 	if ((seg->live_agents & (UINT64_C(1) << a->index)) == 0 && !tell_segment(q, a, seg)) {
-		return false;
+		return AGENT_UNREADABLE;
 	}
 	uint64_t id = qmgr_next_id(q);
 
-	if (!put_job(a, s, p, id)) {
+	if (((known->epoch != s->epoch || known->connections != connections) &&
+		    !tell_site(q, a, known, s, connections)) ||
+		!put_job(a, s, p, id)) {
 		service_fail(q->service, "a job could not be encoded");
-		return false;
+		return AGENT_NONE;
 	}
-	list_remove(&p->link);
-	s->backlog_rcpts -= p->count;
-	s->in_flight++;
-	q->in_flight++;
-	q->unproven_in_flight += s->proven ? 0 : 1;
-	a->jobs++;
-	known->jobs++;
+	p->site = s;
 	p->agent = a;
 	p->delivered = 0;
 	p->down = false;
+	p->cancelled = false;
 	p->sent_ms = loop_now_ms(q->loop);
+	parcel_launch(q, p);
+	a->jobs++;
+	known->jobs++;
 	hash_id_table_insert(&q->jobs, &p->job, id);
 	if (PLANTED_SETTLE_EARLY) {
 		settle_all(q, p);
 	}
-	return true;
+	return AGENT_SENT;
 }
 
 void agent_cancel(struct parcel *p)
 {
 	struct msg_job_cancel m = {.job = p->job.id};
 
+	p->cancelled = true;
 	if (p->agent != NULL && msg_job_cancel_send(p->agent->channel, &m) != ERR_OK) {
 		log_error("event=cancel_failed");
 	}
@@ -248,7 +252,7 @@ void agent_drop_segment(struct qmgr *q, const struct store_segment *seg)
 
 /* ---- reports in ---- */
 
-/* The job is no longer at its agent. */
+/* The job is no longer at its agent: the parcel is loose. */
 static void take_back(struct qmgr *q, struct parcel *p)
 {
 	struct site *s = p->site;
@@ -260,17 +264,12 @@ static void take_back(struct qmgr *q, struct parcel *p)
 		CONTAINER_OF(l, struct agent_site, by_id)->jobs--;
 	}
 	p->agent = NULL;
-	s->in_flight--;
-	q->in_flight--;
-	if (!s->proven && q->unproven_in_flight > 0) {
-		q->unproven_in_flight--;
+	parcel_lift(q, p);
+	scheduler_wake_capped(q);
+	scheduler_rouse(q, s);
+	if (q->draining && q->in_flight == 0) {
+		service_end(q->service);
 	}
-	struct list *capped = list_first(&q->capped_sites);
-	if (capped != NULL) {
-		list_remove(capped);
-		scheduler_poke(q, CONTAINER_OF(capped, struct site, ready));
-	}
-	scheduler_poke(q, s);
 }
 
 static enum err on_connection(struct agent *a, const struct msg_connection *m)
@@ -331,7 +330,8 @@ static enum err on_outcome(struct agent *a, const struct msg_outcome *m)
 {
 	struct parcel *p = job_of(a, m->job);
 
-	if (p == NULL || m->rcpt >= p->count || p->rcpts[m->rcpt].settled) {
+	if (p == NULL || m->rcpt >= p->count || p->rcpts[m->rcpt].settled ||
+		m->stage >= STAGE_COUNT) {
 		return ERR_PROTO;
 	}
 	outcome_take(a->q, p, m);
@@ -344,6 +344,13 @@ static enum err on_job_done(struct agent *a, const struct msg_job_done *m)
 
 	if (p == NULL) {
 		return ERR_PROTO;
+	}
+	for (uint32_t i = 0; i < p->count && !p->cancelled && p->delivered == 0; i++) {
+		if (!p->rcpts[i].settled) {
+			/* Given back unasked, as by one that is about to end: it would come
+			 * back from there for as long as that takes. */
+			a->rest_until_ms = loop_now_ms(a->q->loop) + REST_MS;
+		}
 	}
 	take_back(a->q, p);
 	outcome_finish(a->q, p);
@@ -367,6 +374,9 @@ static enum err on_frame(void *arg, uint16_t type, struct slice body, int *fd)
 	enum err e = ERR_PROTO;
 
 	(void)fd;
+	if (a->greeted == (type == MSG_ID_hello)) {
+		return ERR_PROTO; /* first of all, and once */
+	}
 	switch (type) {
 		ON(hello, m.role == ROLE_SMTP_OUT ? ERR_OK : ERR_PROTO)
 		ON(outcome, on_outcome(a, &m))
@@ -376,22 +386,19 @@ static enum err on_frame(void *arg, uint16_t type, struct slice body, int *fd)
 	default:
 		break;
 	}
+	a->greeted = true;
 	return e;
 }
 #undef ON
 
-static void agent_free(struct agent *a)
+/* What it had in flight may have been delivered without our knowing: tried again, at once. */
+static void take_all_back(struct agent *a)
 {
 	struct qmgr *q = a->q;
-	struct hash_id_link *l;
+	struct hash_id_link *l = hash_id_table_next(&q->jobs, NULL);
 	struct list back;
 
-	q->agents[a->index] = NULL;
-	channel_close(&a->channel);
-	/* What it had in flight may have been delivered without our knowing: tried again, at
-	 * once. */
 	list_init(&back);
-	l = hash_id_table_next(&q->jobs, NULL);
 	while (l != NULL) {
 		struct parcel *p = CONTAINER_OF(l, struct parcel, job);
 
@@ -405,8 +412,22 @@ static void agent_free(struct agent *a)
 		struct parcel *p = CONTAINER_OF(list_first(&back), struct parcel, link);
 
 		list_remove(&p->link);
+		if (!q->draining && ++p->lost >= LOST_MAX) {
+			/* It may be this message that they die of. */
+			outcome_lost(q, p);
+		}
 		outcome_finish(q, p);
 	}
+}
+
+static void agent_free(struct agent *a)
+{
+	struct qmgr *q = a->q;
+	struct hash_id_link *l;
+
+	q->agents[a->index] = NULL;
+	channel_close(&a->channel);
+	take_all_back(a);
 	while ((l = hash_id_table_next(&a->connections, NULL)) != NULL) {
 		hash_id_table_remove(&a->connections, l);
 		free(CONTAINER_OF(l, struct connection, by_id));
@@ -425,7 +446,7 @@ static void agent_free(struct agent *a)
 		}
 	}
 	free(a);
-	scheduler_poke_all(q);
+	scheduler_rouse_all(q);
 }
 
 static void on_gone(void *arg, enum err why)
@@ -443,7 +464,7 @@ static void on_gone(void *arg, enum err why)
 
 static void on_writable(void *arg)
 {
-	scheduler_poke_all(((struct agent *)arg)->q);
+	scheduler_rouse_all(((struct agent *)arg)->q);
 }
 
 void agent_peer(struct qmgr *q, unsigned index, int *fd)
@@ -471,7 +492,7 @@ void agent_peer(struct qmgr *q, unsigned index, int *fd)
 	if (msg_hello_send(a->channel, &hello) != ERR_OK) {
 		log_error("event=hello_failed role=smtp-out");
 	}
-	scheduler_poke_all(q);
+	scheduler_rouse_all(q);
 }
 
 void agent_close_all(struct qmgr *q)

@@ -8,7 +8,7 @@
 #include "common/base/log.h"
 #include "common/io/fd.h"
 #include "common/queue/segment_writer.h"
-#include "qmgr/scheduler.h"
+#include "qmgr/due.h"
 
 /* The number of qmgr among the writers of segments; cleanup processes have the lower ones. */
 #define COPY_WRITER 51u
@@ -43,7 +43,7 @@ static void on_sealed(void *arg, uint64_t segment, uint64_t end)
 	struct compact *k = arg;
 
 	(void)end;
-	store_sealed(k->q->store, segment);
+	store_sealed(k->q->store, COPY_WRITER, segment);
 }
 
 enum err compact_new(struct qmgr *q)
@@ -206,9 +206,10 @@ static enum err take_over(struct compact *k, struct store_segment *old, const st
 		if (slot_is_final(&slot)) {
 			continue;
 		}
+		slot.flags &= (uint8_t)~SLOT_ACTIVE;
 		store_set_slot(q->store, seg, to, &slot);
 		if ((slot.flags & SLOT_HELD) == 0) {
-			scheduler_wait(q, seg, to, slot.next_at_s);
+			due_wait(q, seg, to, slot.next_at_s);
 		}
 		to++;
 		slot.state = SLOT_MOVED;
@@ -232,12 +233,6 @@ static void compact_segment(struct compact *k, struct store_segment *seg)
 	if (e == ERR_OK) {
 		e = segment_writer_commit(k->writer);
 	}
-	/* Held: the last record's going would remove it while it is being read. */
-	store_pin(seg);
-	for (size_t i = 0; e == ERR_OK && i < k->count; i++) {
-		e = take_over(k, seg, &k->batch[i]);
-	}
-	store_unpin(q->store, seg);
 	if (e != ERR_OK) {
 		/* What was added and not committed is forgotten with the writer's group. */
 		log_warn("event=compact_failed segment=%016llx err=\"%s\"",
@@ -246,6 +241,18 @@ static void compact_segment(struct compact *k, struct store_segment *seg)
 		if (compact_new(q) != ERR_OK) {
 			log_error("event=compact_off");
 		}
+		return;
+	}
+	/* Held: the last record's going would remove it while it is being read. */
+	store_pin(seg);
+	for (size_t i = 0; e == ERR_OK && i < k->count; i++) {
+		e = take_over(k, seg, &k->batch[i]);
+	}
+	store_unpin(q->store, seg);
+	if (e != ERR_OK) {
+		/* The copy is durable and cannot be used: of the two that there are now, only a
+		 * new start can tell which one counts. */
+		service_fail(q->service, "a copy could not be taken over");
 		return;
 	}
 	log_info("event=compacted segment=%016llx messages=%zu", (unsigned long long)id,
@@ -290,6 +297,8 @@ void compact_tick(struct qmgr *q)
 
 struct known_id {
 	struct hash_link link;
+	struct store_segment *segment;
+	struct record_ref ref;
 	char id[QUEUE_ID_BYTES];
 };
 
@@ -316,23 +325,46 @@ static void note_original(struct qmgr *q, struct hash_table *t, struct store_seg
 	struct slice key = slice_make(id, QUEUE_ID_BYTES);
 
 	(void)q;
-	(void)seg;
-	(void)ref;
 	if (hash_table_find(t, key) == NULL) {
 		struct known_id *n = alloc_zero(1, sizeof(*n));
 
+		n->segment = seg;
+		n->ref = *ref;
 		memcpy(n->id, id, QUEUE_ID_BYTES);
 		hash_table_insert(t, &n->link, slice_make(n->id, QUEUE_ID_BYTES));
+	}
+}
+
+/*
+ * All live recipients of a record move at once; if some had moved and others not, a power cut
+ * came between their pages. The copy goes, so here they wait again, all of them.
+ */
+static void take_back_moved(struct qmgr *q, const struct known_id *n)
+{
+	for (uint32_t i = 0; i < n->ref.rcpt_count; i++) {
+		uint32_t number = n->ref.first_slot + i;
+		struct slot slot = store_slot(n->segment, number);
+
+		if (slot.state == SLOT_MOVED) {
+			slot.state = SLOT_WAITING;
+			store_set_slot(q->store, n->segment, number, &slot);
+			if ((slot.flags & SLOT_HELD) == 0) {
+				due_wait(q, n->segment, number, slot.next_at_s);
+			}
+		}
 	}
 }
 
 static void drop_copy(struct qmgr *q, struct hash_table *t, struct store_segment *seg,
 	const struct record_ref *ref, const char *id)
 {
-	if (hash_table_find(t, slice_make(id, QUEUE_ID_BYTES)) == NULL) {
+	struct hash_link *l = hash_table_find(t, slice_make(id, QUEUE_ID_BYTES));
+
+	if (l == NULL) {
 		note_original(q, t, seg, ref, id); /* of a copy of a copy */
 		return;
 	}
+	take_back_moved(q, CONTAINER_OF(l, struct known_id, link));
 	log_info("event=copy_dropped qid=%.12s", id);
 	for (uint32_t i = ref->first_slot; i < ref->first_slot + ref->rcpt_count; i++) {
 		struct slot slot = store_slot(seg, i);

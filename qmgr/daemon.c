@@ -10,6 +10,7 @@
 #include "common/io/fd.h"
 #include "qmgr/agent.h"
 #include "qmgr/compact.h"
+#include "qmgr/due.h"
 #include "qmgr/intake.h"
 #include "qmgr/notice.h"
 #include "qmgr/orders.h"
@@ -20,8 +21,6 @@
 
 #define TICK_MS 1000
 #define SWEEP_EVERY_MS 5000
-/* A step of the day's clock that is no mere drift. */
-#define CLOCK_STEP_S 30
 
 static enum err open_dir(const struct conf *c, const char *name, int *fd)
 {
@@ -81,7 +80,7 @@ static void on_apply(struct service *s, void *arg)
 			l = hash_table_next(&q->sites, l)) {
 			CONTAINER_OF(l, struct site, by_key)->epoch++;
 		}
-		scheduler_poke_all(q);
+		scheduler_rouse_all(q);
 	}
 }
 
@@ -93,7 +92,7 @@ static void on_forget(struct service *s, void *arg)
 
 static void on_record(void *arg, struct store_segment *seg, const struct record_ref *r)
 {
-	scheduler_found(arg, seg, r);
+	due_found(arg, seg, r);
 }
 
 static void on_remove(void *arg, struct store_segment *seg)
@@ -107,7 +106,8 @@ static void on_sick(void *arg, bool sick)
 
 	q->sick = sick;
 	if (!sick) {
-		scheduler_poke_all(q);
+		due_arm(q);
+		scheduler_rouse_all(q);
 	}
 }
 
@@ -122,31 +122,17 @@ static void sweep(struct qmgr *q)
 	q->next_sweep_ms = clock_mono_ms() + SWEEP_EVERY_MS;
 }
 
-/* Waits are intervals: a step of the clock does not lengthen or end them. */
-static void watch_clock(struct qmgr *q)
-{
-	int64_t difference_s = clock_wall_s() - clock_mono_ms() / 1000;
-	int64_t step_s = difference_s - q->wall_minus_mono_s;
-
-	if (step_s > CLOCK_STEP_S || step_s < -CLOCK_STEP_S) {
-		log_warn("event=clock_step seconds=%lld", (long long)step_s);
-		waiting_shift(&q->waiting, step_s);
-		store_shift_times(q->store, step_s);
-		q->wall_minus_mono_s = difference_s;
-	}
-}
-
 static void on_tick(void *arg)
 {
 	struct qmgr *q = arg;
 
-	watch_clock(q);
+	due_watch_clock(q);
 	if (clock_mono_ms() >= q->next_sweep_ms) {
 		sweep(q);
 	}
 	intake_rotate_finished(q);
 	compact_tick(q);
-	notice_pump(q);
+	notice_tick(q);
 	router_expire(q);
 	site_expire(q);
 	scheduler_tick(q);
@@ -179,7 +165,6 @@ static enum err on_start(struct service *s, void *arg)
 	notice_init(q);
 	scheduler_init(q);
 	loop_timer_init(&q->tick, q->loop, on_tick, q);
-	q->wall_minus_mono_s = clock_wall_s() - clock_mono_ms() / 1000;
 	sweep(q);
 	e = compact_new(q);
 	if (e != ERR_OK) {

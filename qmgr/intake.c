@@ -6,11 +6,14 @@
 #include "common/base/alloc.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "qmgr/due.h"
 #include "qmgr/scheduler.h"
 
 /* A segment that everything has left is given up after a quiet while, so that an idle relay
  * keeps no old mail. */
 #define ROTATE_AFTER_MS 5000
+/* Numbers from here on are not cleanup's: writers of segments have one each (compact.c). */
+#define WRITERS_MAX 51u
 #define TEXTS_MAX (64u * (LIMIT_ADDRESS + LIMIT_ORCPT) + 4096u)
 
 static struct slice keep(struct intake *in, struct slice s)
@@ -24,6 +27,19 @@ static struct slice keep(struct intake *in, struct slice s)
 	return slice_make(buf_view(&in->texts).p + at, s.n);
 }
 
+/* The record's segment is held from the record to its last recipient. */
+static void hold(struct intake *in, struct store_segment *seg)
+{
+	in->segment = seg;
+	store_pin(seg);
+}
+
+static void release(struct intake *in)
+{
+	store_unpin(in->q->store, in->segment);
+	in->segment = NULL;
+}
+
 static void take(struct intake *in)
 {
 	struct message *m = message_new(in->segment, &in->record, &in->envelope);
@@ -31,6 +47,7 @@ static void take(struct intake *in)
 	scheduler_take(in->q, m, NULL, m->rcpt_count);
 	message_unref(in->q->store, &m);
 	buf_reset(&in->texts);
+	release(in);
 }
 
 /* An envelope that did not come along is read when its recipients are due: now. */
@@ -39,14 +56,20 @@ static void take_from_disk(struct intake *in)
 	const struct record_ref *r = store_record_of(in->segment, in->record.first_slot);
 
 	if (r != NULL) {
-		scheduler_found(in->q, in->segment, r);
+		due_found(in->q, in->segment, r);
 	}
+	release(in);
 }
 
 static enum err on_segment_open(struct intake *in, const struct msg_segment_open *m)
 {
 	struct store_segment *seg;
-	enum err e = store_announce(in->q->store, in->index, m->segment, m->end, &seg);
+	enum err e;
+
+	if (in->missing > 0 || m->end > INT64_MAX) {
+		return ERR_PROTO;
+	}
+	e = store_announce(in->q->store, in->index, m->segment, m->end, &seg);
 
 	if (e != ERR_OK) {
 		/* The disk is not to be read at the moment; a sweep will find what is in there.
@@ -75,19 +98,20 @@ static enum err on_enqueue(struct intake *in, const struct msg_enqueue *m)
 		log_error("event=enqueue_unknown_segment segment=%016llx",
 			(unsigned long long)m->segment);
 		in->missing = m->rcpts_follow; /* found again by a sweep */
-		in->segment = NULL;
 		return ERR_OK;
 	}
+	if (!seg->announced || seg->writer != in->index) {
+		return ERR_PROTO; /* somebody else's */
+	}
 	e = store_add_record(store, seg, &ref, m->length);
-	if (e == ERR_EXISTS) {
-		in->missing = m->rcpts_follow;
-		in->segment = NULL;
+	if (e == ERR_EXISTS || e == ERR_AGAIN) {
+		in->missing = m->rcpts_follow; /* known already, or to be found by a sweep */
 		return ERR_OK;
 	}
 	if (e != ERR_OK) {
 		return ERR_PROTO;
 	}
-	in->segment = seg;
+	hold(in, seg);
 	in->record = (struct segment_record){.offset = m->offset,
 		.length = m->length,
 		.first_slot = m->first_slot,
@@ -106,7 +130,7 @@ static enum err on_enqueue(struct intake *in, const struct msg_enqueue *m)
 	}
 	buf_reset(&in->texts);
 	if (buf_reserve(&in->texts, TEXTS_MAX) == NULL) {
-		return ERR_PROTO;
+		return ERR_PROTO; /* what is held goes the way of a cleanup that died */
 	}
 	in->envelope = (struct envelope){.sender = keep(in, m->sender),
 		.envid = keep(in, m->envid),
@@ -152,7 +176,10 @@ static enum err on_enqueue_rcpt(struct intake *in, const struct msg_enqueue_rcpt
 
 static enum err on_sealed(struct intake *in, const struct msg_segment_sealed *m)
 {
-	store_sealed(in->q->store, m->segment);
+	if (in->missing > 0) {
+		return ERR_PROTO;
+	}
+	store_sealed(in->q->store, in->index, m->segment);
 	return ERR_OK;
 }
 
@@ -162,6 +189,10 @@ static enum err on_frame(void *arg, uint16_t type, struct slice body, int *fd)
 	enum err e = ERR_PROTO;
 
 	(void)fd;
+	if (in->greeted == (type == MSG_ID_hello)) {
+		return ERR_PROTO; /* first of all, and once */
+	}
+	in->greeted = true;
 	switch (type) {
 		ON(hello, m.role == ROLE_CLEANUP ? ERR_OK : ERR_PROTO)
 		ON(segment_open, on_segment_open(in, &m))
@@ -181,6 +212,10 @@ static void intake_free(struct intake *in)
 
 	q->intakes[in->index] = NULL;
 	channel_close(&in->channel);
+	if (in->segment != NULL) {
+		/* The record is known, its recipients are not: no sweep would find it again. */
+		take_from_disk(in);
+	}
 	store_writer_gone(q->store, in->index);
 	q->next_sweep_ms = 0; /* soon: what it left behind */
 	buf_clear(&in->texts);
@@ -201,7 +236,7 @@ void intake_peer(struct qmgr *q, unsigned index, int *fd)
 		.on_gone = on_gone};
 	struct msg_hello hello = {.role = ROLE_QMGR, .index = 0};
 
-	if (index >= INTAKES_MAX) {
+	if (index >= WRITERS_MAX) {
 		return;
 	}
 	if (q->intakes[index] != NULL) {

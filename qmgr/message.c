@@ -93,6 +93,25 @@ out:
 	return e;
 }
 
+enum err message_recall(struct store *s, struct message **recent, struct store_segment *seg,
+	const struct record_ref *ref, struct message **out)
+{
+	struct message *m = *recent;
+	enum err e;
+
+	if (m == NULL || m->segment != seg || m->first_slot != ref->first_slot) {
+		message_unref(s, recent);
+		e = message_load(s, seg, ref, &m);
+		if (e != ERR_OK) {
+			return e;
+		}
+		*recent = m;
+	}
+	message_ref(m);
+	*out = m;
+	return ERR_OK;
+}
+
 void message_ref(struct message *m)
 {
 	m->refs++;

@@ -46,6 +46,10 @@ struct message *message_new(struct store_segment *seg, const struct segment_reco
 /* Reads it from the segment. ERR_CORRUPT: the record is damaged. */
 MUST_CHECK enum err message_load(struct store *s, struct store_segment *seg,
 	const struct record_ref *ref, struct message **out);
+/* The same, unless *recent is it; what was loaded takes the place of *recent, which has a
+ * reference of its own. A message of a million recipients comes in turns of some hundred. */
+MUST_CHECK enum err message_recall(struct store *s, struct message **recent,
+	struct store_segment *seg, const struct record_ref *ref, struct message **out);
 void message_ref(struct message *m);
 void message_unref(struct store *s, struct message **m);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qmgr/notice.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 
@@ -8,7 +9,6 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/io/fd.h"
-#include "qmgr/scheduler.h"
 
 /* Notices that bounce has at once, and recipients in notices in all. */
 #define SENT_MAX 200u
@@ -22,12 +22,14 @@ void notice_init(struct qmgr *q)
 	hash_id_table_init(&q->notices);
 	list_init(&q->notices_waiting);
 	list_init(&q->notices_sent);
+	list_init(&q->notices_delayed);
 }
 
 static void notice_free(struct qmgr *q, struct notice *n)
 {
 	hash_id_table_remove(&q->notices, &n->by_id);
 	list_remove(&n->link);
+	q->notices_sent_count -= n->sent ? 1 : 0;
 	q->notices_out -= n->count;
 	for (uint32_t i = 0; i < n->count; i++) {
 		free(n->rcpts[i].text);
@@ -86,17 +88,6 @@ void notice_add(struct qmgr *q, struct notice **np, struct message *m, uint8_t k
 	q->notices_out++;
 }
 
-void notice_submit(struct qmgr *q, struct notice **np)
-{
-	struct notice *n = *np;
-
-	*np = NULL;
-	if (n != NULL) {
-		list_append(&q->notices_waiting, &n->link);
-		notice_pump(q);
-	}
-}
-
 static enum err send_rcpt(struct qmgr *q, const struct notice *n, const struct notice_rcpt *r)
 {
 	struct msg_notice_rcpt m = {.notice = n->by_id.id,
@@ -138,7 +129,7 @@ static bool send_notice(struct qmgr *q, struct notice *n)
 	segment_name(m->segment->info.id, name);
 	int fd = openat(q->queue_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0) {
-		log_error("event=open_failed segment=%s", name);
+		log_error("event=open_failed segment=%s err=\"%s\"", name, strerror(errno));
 		return false;
 	}
 	enum err e = msg_notice_send_fd(q->bounce, &msg, fd);
@@ -153,26 +144,54 @@ static bool send_notice(struct qmgr *q, struct notice *n)
 	return e == ERR_OK;
 }
 
-void notice_pump(struct qmgr *q)
+static void delay(struct qmgr *q, struct notice *n)
+{
+	n->not_before_ms = clock_mono_ms() + AGAIN_MS;
+	list_append(&q->notices_delayed, &n->link);
+}
+
+/* Sends what may go. */
+static void pump(struct qmgr *q)
+{
+	struct list *l;
+
+	while (q->bounce != NULL && q->notices_sent_count < SENT_MAX &&
+		channel_unsent(q->bounce) < CHANNEL_HIGH &&
+		(l = list_first(&q->notices_waiting)) != NULL) {
+		struct notice *n = CONTAINER_OF(l, struct notice, link);
+
+		list_remove(l);
+		if (send_notice(q, n)) {
+			n->sent = true;
+			q->notices_sent_count++;
+			list_append(&q->notices_sent, l);
+		} else {
+			delay(q, n); /* the others need not wait for it */
+		}
+	}
+}
+
+void notice_tick(struct qmgr *q)
 {
 	int64_t now = clock_mono_ms();
-	uint32_t sent = 0;
+	struct list *l;
 
-	for (struct list *l = q->notices_sent.next; l != &q->notices_sent; l = l->next) {
-		sent++;
-	}
-	while (q->bounce != NULL && sent < SENT_MAX &&
-		channel_unsent(q->bounce) < CHANNEL_HIGH) {
-		struct list *l = list_first(&q->notices_waiting);
-		struct notice *n = l == NULL ? NULL : CONTAINER_OF(l, struct notice, link);
-
-		if (n == NULL || n->not_before_ms > now || !send_notice(q, n)) {
-			break;
-		}
+	while ((l = list_first(&q->notices_delayed)) != NULL &&
+		CONTAINER_OF(l, struct notice, link)->not_before_ms <= now) {
 		list_remove(l);
-		n->sent = true;
-		list_append(&q->notices_sent, l);
-		sent++;
+		list_append(&q->notices_waiting, l);
+	}
+	pump(q);
+}
+
+void notice_submit(struct qmgr *q, struct notice **np)
+{
+	struct notice *n = *np;
+
+	*np = NULL;
+	if (n != NULL) {
+		list_append(&q->notices_waiting, &n->link);
+		pump(q);
 	}
 }
 
@@ -199,6 +218,14 @@ static void settle(struct qmgr *q, const struct notice *n)
 	}
 }
 
+/* bounce has it no longer. */
+static void unsend(struct qmgr *q, struct notice *n)
+{
+	n->sent = false;
+	q->notices_sent_count--;
+	list_remove(&n->link);
+}
+
 static enum err on_notice_done(struct qmgr *q, const struct msg_notice_done *m)
 {
 	struct hash_id_link *l = hash_id_table_find(&q->notices, m->notice);
@@ -208,17 +235,16 @@ static enum err on_notice_done(struct qmgr *q, const struct msg_notice_done *m)
 		return ERR_PROTO;
 	}
 	if (m->ok == 0) {
-		n->sent = false;
-		n->not_before_ms = clock_mono_ms() + AGAIN_MS;
-		list_remove(&n->link);
-		list_append(&q->notices_waiting, &n->link);
+		unsend(q, n);
+		delay(q, n);
+		pump(q);
 		return ERR_OK;
 	}
 	if (n->kind != NOTICE_RELAYED) {
 		settle(q, n);
 	}
 	notice_free(q, n);
-	notice_pump(q);
+	pump(q);
 	return ERR_OK;
 }
 
@@ -230,6 +256,10 @@ static enum err on_frame(void *arg, uint16_t type, struct slice body, int *fd)
 	enum err e = ERR_PROTO;
 
 	(void)fd;
+	if (q->bounce_greeted == (type == MSG_ID_hello)) {
+		return ERR_PROTO; /* first of all, and once */
+	}
+	q->bounce_greeted = true;
 	if (type == MSG_ID_hello) {
 		e = msg_hello_decode(body, &hello);
 		if (e == ERR_OK && hello.role != ROLE_BOUNCE) {
@@ -252,8 +282,11 @@ static void take_back(struct qmgr *q)
 	while ((l = list_first(&q->notices_sent)) != NULL) {
 		struct notice *n = CONTAINER_OF(l, struct notice, link);
 
+		unsend(q, n);
+		list_append(&q->notices_waiting, l);
+	}
+	while ((l = list_first(&q->notices_delayed)) != NULL) {
 		list_remove(l);
-		n->sent = false;
 		list_append(&q->notices_waiting, l);
 	}
 }
@@ -271,7 +304,7 @@ static void on_gone(void *arg, enum err why)
 
 static void on_writable(void *arg)
 {
-	notice_pump(arg);
+	pump(arg);
 }
 
 void notice_peer(struct qmgr *q, int *fd)
@@ -283,9 +316,10 @@ void notice_peer(struct qmgr *q, int *fd)
 
 	channel_close(&q->bounce);
 	take_back(q);
+	q->bounce_greeted = false;
 	q->bounce = channel_new(q->loop, fd, &handler, q);
 	if (msg_hello_send(q->bounce, &hello) != ERR_OK) {
 		log_error("event=hello_failed role=bounce");
 	}
-	notice_pump(q);
+	pump(q);
 }

@@ -21,7 +21,7 @@ void notice_add(struct qmgr *q, struct notice **n, struct message *m, uint8_t ki
 	const struct notice_rcpt *r);
 /* On its way; nulls *n. Null is fine. */
 void notice_submit(struct qmgr *q, struct notice **n);
-/* Sends what may go. Called every second, and when room appears. */
-void notice_pump(struct qmgr *q);
+/* Called every second: what bounce could not do a while ago is asked of it again. */
+void notice_tick(struct qmgr *q);
 
 #endif

@@ -10,6 +10,7 @@
 #include "common/base/str.h"
 #include "common/proc/control.h"
 #include "qmgr/agent.h"
+#include "qmgr/due.h"
 #include "qmgr/scheduler.h"
 #include "qmgr/site.h"
 
@@ -65,6 +66,21 @@ static const char *verb_name(uint8_t verb)
 	return verb < CTL_VERB_COUNT && names[verb] != NULL ? names[verb] : "?";
 }
 
+/* Jobs that an operator's order may concern come back if they have not begun. */
+static void cancel_jobs(struct order *o)
+{
+	struct qmgr *q = o->q;
+
+	for (struct hash_id_link *l = hash_id_table_next(&q->jobs, NULL); l != NULL;
+		l = hash_id_table_next(&q->jobs, l)) {
+		struct parcel *p = CONTAINER_OF(l, struct parcel, job);
+
+		if (o->all || memcmp(p->message->queue_id, o->queue_id, QUEUE_ID_BYTES) == 0) {
+			agent_cancel(p);
+		}
+	}
+}
+
 static void finish(struct order *o)
 {
 	struct event_operated e = {.operator_name = slice_from_cstr(o->operator_name),
@@ -75,6 +91,10 @@ static void finish(struct order *o)
 	if (o->count == 0 && !o->all) {
 		answer(o, EX_UNAVAILABLE, SLICE("no such message in the queue"));
 		return;
+	}
+	if (o->verb == CTL_QUEUE_HOLD || o->verb == CTL_QUEUE_DELETE) {
+		/* Those too that came back and went out again while the walk was on its way. */
+		cancel_jobs(o);
 	}
 	journal_operated(o->q->journal, clock_wall_us(), &e);
 	answer(o, EX_OK, SLICE_EMPTY);
@@ -105,7 +125,7 @@ static bool act_on_slot(struct order *o, struct store_segment *seg, uint32_t num
 		slot.flags &= (uint8_t)~SLOT_HELD;
 		store_set_slot(q->store, seg, number, &slot);
 		if (!active) {
-			scheduler_wait(q, seg, number, slot.next_at_s);
+			due_wait(q, seg, number, slot.next_at_s);
 		}
 		break;
 	case CTL_QUEUE_DELETE:
@@ -120,7 +140,7 @@ static bool act_on_slot(struct order *o, struct store_segment *seg, uint32_t num
 		}
 		store_set_slot(q->store, seg, number, &slot);
 		if (!active && (slot.flags & SLOT_HELD) == 0) {
-			scheduler_wait(q, seg, number, 0);
+			due_wait(q, seg, number, 0);
 		}
 		break;
 	}
@@ -210,21 +230,6 @@ static void on_step(void *arg)
 		}
 	}
 	loop_timer_start(&o->step, 0);
-}
-
-/* Jobs that an operator's order may concern come back if they have not begun. */
-static void cancel_jobs(struct order *o)
-{
-	struct qmgr *q = o->q;
-
-	for (struct hash_id_link *l = hash_id_table_next(&q->jobs, NULL); l != NULL;
-		l = hash_id_table_next(&q->jobs, l)) {
-		struct parcel *p = CONTAINER_OF(l, struct parcel, job);
-
-		if (o->all || memcmp(p->message->queue_id, o->queue_id, QUEUE_ID_BYTES) == 0) {
-			agent_cancel(p);
-		}
-	}
 }
 
 static void list_sites(struct order *o)

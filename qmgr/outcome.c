@@ -8,7 +8,9 @@
 #include "common/base/log.h"
 #include "common/base/str.h"
 #include "qmgr/agent.h"
+#include "qmgr/due.h"
 #include "qmgr/notice.h"
+#include "qmgr/parcel.h"
 #include "qmgr/retry.h"
 #include "qmgr/router.h"
 #include "qmgr/scheduler.h"
@@ -129,7 +131,8 @@ static void settle_done(struct qmgr *q, struct notice **n, const struct attempt 
 	write_attempt(q, a, slot.attempts, 0);
 	store_set_slot(q->store, seg, number, &slot);
 	q->count_delivered++;
-	if ((flags & OUTCOME_NO_DSN_PEER) != 0 &&
+	/* When bounce does not keep up it is delivered none the less; only nobody is told. */
+	if ((flags & OUTCOME_NO_DSN_PEER) != 0 && !notice_is_full(q) &&
 		(a->message->rcpts[a->index].notify & NOTIFY_SUCCESS) != 0) {
 		tell(q, n, a, NOTICE_RELAYED);
 	}
@@ -169,7 +172,7 @@ static void settle_later(struct qmgr *q, struct notice **n, const struct attempt
 	write_attempt(q, a, slot.attempts, next_s);
 	store_set_slot(q->store, seg, number, &slot);
 	q->count_deferred++;
-	scheduler_wait(q, seg, number, next_s);
+	due_wait(q, seg, number, next_s);
 }
 
 static void settle(struct qmgr *q, struct notice **n, struct attempt *a, uint8_t flags)
@@ -233,7 +236,7 @@ void outcome_take(struct qmgr *q, struct parcel *p, const struct msg_outcome *m)
 		.addr = m->addr,
 		.site = slice_from_cstr(s->key),
 		.transfer_ms = (uint32_t)(loop_now_ms(q->loop) - p->sent_ms),
-		.maybe_duplicate = (m->flags & OUTCOME_MAYBE_DUPLICATE) != 0};
+		.maybe_duplicate = (m->flags & OUTCOME_MAYBE_DUPLICATE) != 0 || p->lost > 0};
 
 	if (m->connection != 0) {
 		a.connection_id = m->connection;
@@ -263,7 +266,7 @@ void outcome_take(struct qmgr *q, struct parcel *p, const struct msg_outcome *m)
 void outcome_parcel_end(struct qmgr *q, struct parcel **p)
 {
 	notice_submit(q, &(*p)->notice);
-	scheduler_parcel_free(q, p);
+	parcel_free(q, p);
 }
 
 void outcome_finish(struct qmgr *q, struct parcel *p)
@@ -288,7 +291,7 @@ void outcome_unroutable(struct qmgr *q, struct destination *d, enum verdict_kind
 	while ((l = list_first(&d->pending)) != NULL) {
 		struct parcel *p = CONTAINER_OF(l, struct parcel, link);
 
-		list_remove(l);
+		parcel_lift(q, p);
 		for (uint32_t i = 0; i < p->count; i++) {
 			struct attempt a = {.message = p->message,
 				.index = p->rcpts[i].index,
@@ -307,9 +310,28 @@ void outcome_unroutable(struct qmgr *q, struct destination *d, enum verdict_kind
 	router_release(q, d);
 }
 
-void outcome_local(struct qmgr *q, struct message *m, uint32_t index, const struct nexthop *hop)
+void outcome_lost(struct qmgr *q, struct parcel *p)
 {
-	struct notice *n = NULL;
+	for (uint32_t i = 0; i < p->count; i++) {
+		struct attempt a = {.message = p->message,
+			.index = p->rcpts[i].index,
+			.kind = VERDICT_LATER,
+			.stage = STAGE_LOCAL,
+			.status = {4, 3, 0},
+			.text = SLICE("the processes that were to deliver it have died"),
+			.site = slice_from_cstr(p->site->key),
+			.maybe_duplicate = true};
+
+		if (!p->rcpts[i].settled) {
+			p->rcpts[i].settled = true;
+			settle(q, &p->notice, &a, 0);
+		}
+	}
+}
+
+void outcome_local(struct qmgr *q, struct message *m, uint32_t index, const struct nexthop *hop,
+	struct notice **n)
+{
 	struct slice text = slice_from_cstr(hop->text);
 	struct attempt a = {.message = m,
 		.index = index,
@@ -331,8 +353,7 @@ void outcome_local(struct qmgr *q, struct message *m, uint32_t index, const stru
 			a.text = rest;
 		}
 	}
-	settle(q, &n, &a, 0);
-	notice_submit(q, &n);
+	settle(q, n, &a, 0);
 }
 
 bool outcome_expire(struct qmgr *q, struct parcel *p, uint32_t index)
@@ -341,7 +362,10 @@ bool outcome_expire(struct qmgr *q, struct parcel *p, uint32_t index)
 	uint32_t number = message_slot(m, index);
 	struct slot slot = store_slot(m->segment, number);
 
-	if (slot.attempts == 0 || clock_wall_s() < lifetime_end_s(q, m) || notice_is_full(q)) {
+	/* Nobody is given up without a try; where the whole site is down, that was tried. */
+	bool tried = slot.attempts > 0 || (p->site != NULL && p->site->state == SITE_DOWN);
+
+	if (!tried || clock_wall_s() < lifetime_end_s(q, m) || notice_is_full(q)) {
 		return false;
 	}
 	struct attempt a = {.message = m,

@@ -8,7 +8,8 @@
  * smtp-out as jobs, as far as the site's limits go; outcome settles each recipient: delivered,
  * back to the heap, or on to bounce as part of a notice. Whatever happens, a recipient is in
  * exactly one of these places, and its slot says "waiting" until it is settled: losing all
- * memory loses nothing.
+ * memory loses nothing. SLOT_ACTIVE of a slot in memory says that it is in a parcel, parked or
+ * in a notice; without it, it is in the heap, or held.
  */
 #ifndef QMGR_QMGR_H
 #define QMGR_QMGR_H
@@ -56,6 +57,7 @@ struct site {
 	struct hash_link by_key;
 	struct hash_id_link by_id;
 	struct list ready;   /* in the scheduler's ring while something can be sent */
+	bool capped;         /* it is in the list of the capped ones instead */
 	struct list backlog; /* parcels to be sent */
 	struct parked_slot
 		*parked; /* recipients beyond what a site may hold in memory: a FIFO */
@@ -68,10 +70,11 @@ struct site {
 	uint32_t addr_count;
 	uint32_t epoch; /* of the addresses: agents are told when it moves */
 	enum site_state state;
-	bool proven;        /* a connection has come up */
+	bool proven;        /* a connection has come up, and it has not been down since */
 	uint32_t window;    /* connections that it may have now */
 	uint32_t in_flight; /* jobs */
 	uint32_t backlog_rcpts;
+	uint32_t held;         /* recipients in the backlog and in flight */
 	uint32_t failures;     /* rounds in a row in which no server could be spoken to */
 	uint32_t destinations; /* that route here */
 	int64_t probe_at_ms;
@@ -102,6 +105,7 @@ struct destination {
 	uint16_t port;
 	enum destination_state state;
 	uint64_t request;
+	int64_t asked_ms;
 	struct site *site;
 	int64_t expires_ms;
 	uint32_t parcels; /* pending, in the backlog, in flight: it lives as long as there are
@@ -114,9 +118,18 @@ struct parcel_rcpt {
 	bool settled;
 };
 
+/* Where a parcel stands. parcel.c alone changes it, and the counters with it. */
+enum parcel_place {
+	PARCEL_LOOSE,   /* in somebody's hands, within one call */
+	PARCEL_PENDING, /* its destination has no route yet */
+	PARCEL_BACKLOG, /* of its site */
+	PARCEL_FLIGHT   /* a job at smtp-out */
+};
+
 /* Some recipients of one message that go the same way together: a job while it is at smtp-out.
  */
 struct parcel {
+	enum parcel_place place;
 	struct list link; /* destination's pending, or site's backlog */
 	struct hash_id_link job;
 	struct message *message;
@@ -128,7 +141,9 @@ struct parcel {
 	uint32_t count;
 	uint32_t room;
 	uint32_t delivered;
-	bool down; /* the round failed before any server could be spoken to */
+	uint32_t lost;  /* smtp-out processes that died with it */
+	bool down;      /* the round failed before any server could be spoken to */
+	bool cancelled; /* we have asked for it back */
 	struct parcel_rcpt rcpts[];
 };
 
@@ -147,7 +162,9 @@ struct agent {
 	struct qmgr *q;
 	struct channel *channel;
 	unsigned index;
+	bool greeted;
 	uint32_t jobs;
+	int64_t rest_until_ms; /* it gave jobs back unasked: it ends, most likely */
 	struct hash_id_table connections;
 	struct hash_id_table sites; /* struct agent_site */
 };
@@ -186,7 +203,8 @@ struct intake {
 	struct qmgr *q;
 	struct channel *channel;
 	unsigned index;
-	struct store_segment *segment;
+	bool greeted;
+	struct store_segment *segment; /* pinned while recipients of a record are missing */
 	struct segment_record record;
 	struct envelope envelope;
 	struct envelope_rcpt rcpts[64];
@@ -210,6 +228,8 @@ struct qmgr {
 	struct agent *agents[AGENTS_MAX];
 	unsigned agent_count; /* highest index + 1 */
 
+	struct message *recent; /* the last one that was read from disk, for a second at most */
+
 	struct channel *resolver;
 	struct hash_table destinations;
 	struct hash_id_table requests;
@@ -223,27 +243,34 @@ struct qmgr {
 	struct hash_table sites;
 	struct hash_id_table sites_by_id;
 	struct list ready_sites;
-	struct list capped_sites; /* kept back while too many jobs go to sites that never
-				     answered */
+	struct list capped_sites; /* kept back: too much goes to sites that do not answer, or
+				     memory is full */
 	struct hash_id_table jobs;
 	uint32_t in_flight;
-	uint32_t unproven_in_flight; /* jobs of sites that have never answered */
+	uint32_t unproven_in_flight; /* jobs of sites that are not proven */
+	uint32_t unproven_held;      /* their recipients in backlogs and in flight */
 	uint32_t active;             /* recipients in parcels */
+	uint32_t pending_rcpts;      /* of these, those that wait for a route */
 	uint64_t last_id;
 
 	struct channel *bounce;
 	struct hash_id_table notices;
 	struct list notices_waiting;
 	struct list notices_sent;
-	uint32_t notices_out;
+	struct list notices_delayed; /* bounce could not do them; in the order of their times */
+	uint32_t notices_sent_count;
+	uint32_t notices_out; /* recipients in notices */
 
 	struct loop_flush dispatch;
 	struct loop_timer tick; /* every second */
 	struct loop_timer due;  /* when the first waiting recipient is due, within the second */
+	int64_t due_at_ms;      /* when it rings */
 	int64_t wall_minus_mono_s;
 	int64_t next_sweep_ms;
 	bool sick; /* slots cannot be written: nothing is dispatched */
 	bool draining;
+	bool resolver_greeted; /* its hello has come */
+	bool bounce_greeted;
 	struct orders *orders;
 	struct compact *compact;
 

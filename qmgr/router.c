@@ -13,6 +13,11 @@
 
 #define TTL_LEAST_S 5u
 #define TTL_MOST_S 86400u
+/* Longer than resolve ever takes: an answer that has not come by then never will. */
+#define ANSWER_MS (5 * 60 * 1000)
+/* Routes that are kept for as long as they hold; of more, those that nothing uses go at once
+ * (resolve has them still). */
+#define DESTINATIONS_KEPT 10000u
 
 void router_init(struct qmgr *q)
 {
@@ -82,6 +87,7 @@ void router_want(struct qmgr *q, struct destination *d)
 		return;
 	}
 	d->state = DEST_ASKED;
+	d->asked_ms = loop_now_ms(q->loop);
 	d->request = qmgr_next_id(q);
 	hash_id_table_insert(&q->requests, &d->by_request, d->request);
 	ask(q, d);
@@ -90,20 +96,35 @@ void router_want(struct qmgr *q, struct destination *d)
 void router_release(struct qmgr *q, struct destination *d)
 {
 	if (d->parcels == 0 && d->state != DEST_ASKED &&
-		(d->state == DEST_UNKNOWN || loop_now_ms(q->loop) >= d->expires_ms)) {
+		(d->state == DEST_UNKNOWN || loop_now_ms(q->loop) >= d->expires_ms ||
+			q->destinations.count > DESTINATIONS_KEPT)) {
 		destination_free(q, d);
 	}
 }
 
+static void give_up_asking(struct qmgr *q, struct destination *d)
+{
+	log_warn("event=route_missing name=%s", LOG_TEXT(slice_from_cstr(d->name)));
+	hash_id_table_remove(&q->requests, &d->by_request);
+	d->state = DEST_UNKNOWN;
+	outcome_unroutable(q, d, VERDICT_LATER, SLICE("4.4.3"),
+		SLICE("no answer from the resolver"));
+}
+
 void router_expire(struct qmgr *q)
 {
+	int64_t now = loop_now_ms(q->loop);
 	struct hash_link *l = hash_table_next(&q->destinations, NULL);
 
 	while (l != NULL) {
 		struct destination *d = CONTAINER_OF(l, struct destination, by_key);
 
 		l = hash_table_next(&q->destinations, l);
-		router_release(q, d);
+		if (d->state == DEST_ASKED && now - d->asked_ms > ANSWER_MS) {
+			give_up_asking(q, d); /* and most likely the destination is gone */
+		} else {
+			router_release(q, d);
+		}
 	}
 }
 
@@ -203,8 +224,12 @@ static enum err on_frame(void *arg, uint16_t type, struct slice body, int *fd)
 	enum err e;
 
 	(void)fd;
+	if (q->resolver_greeted == (type == MSG_ID_hello)) {
+		return ERR_PROTO; /* first of all, and once */
+	}
 	switch (type) {
 	case MSG_ID_hello:
+		q->resolver_greeted = true;
 		e = msg_hello_decode(body, &hello);
 		return e == ERR_OK && hello.role != ROLE_RESOLVE ? ERR_PROTO : e;
 	case MSG_ID_route:
@@ -237,6 +262,7 @@ void router_peer(struct qmgr *q, int *fd)
 
 	channel_close(&q->resolver);
 	q->route_missing = 0;
+	q->resolver_greeted = false;
 	q->resolver = channel_new(q->loop, fd, &handler, q);
 	if (msg_hello_send(q->resolver, &hello) != ERR_OK) {
 		log_error("event=hello_failed role=resolve");

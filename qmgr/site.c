@@ -11,6 +11,12 @@
 #include "qmgr/scheduler.h"
 
 #define SITE_KEEP_MS (15 * 60 * 1000)
+/* So many are kept for as long; of more, those that nothing uses go at once. */
+#define SITES_KEPT 10000u
+/* Share of everything that sites may take which are not proven: dead ones never take all. */
+#define UNPROVEN_SHARE 2u
+/* A site may hold so much of the memory in any case. */
+#define LEAST_SHARE 64u
 /* A failed round says little while other connections to the site still deliver. */
 #define RECENT_SUCCESS_MS 10000
 #define KEY_MAX 1000u
@@ -167,13 +173,53 @@ uint32_t site_job_limit(const struct qmgr *q, const struct site *s)
 	return window * 2;
 }
 
+uint32_t site_unproven_jobs(const struct qmgr *q)
+{
+	uint32_t jobs = q->policy->connections_total / UNPROVEN_SHARE;
+
+	return jobs > 0 ? jobs : 1;
+}
+
+/*
+ * Half of what is free (a quarter, of the part that is for sites which are not proven): however
+ * many sites want all they can get, something stays free for the next one.
+ */
+bool site_may_hold(const struct qmgr *q, const struct site *s, uint32_t count)
+{
+	uint32_t limit = q->policy->active_limit;
+
+	if (!s->proven) {
+		uint32_t most = limit / UNPROVEN_SHARE;
+		uint32_t left = most > q->unproven_held ? most - q->unproven_held : 0;
+
+		return left > 0 && (s->held == 0 || s->held + count <= left / 4);
+	}
+	uint32_t left = limit > q->active ? limit - q->active : 0;
+	uint32_t least = limit / LEAST_SHARE;
+
+	return s->held == 0 || s->held + count <= (left / 2 > least ? left / 2 : least);
+}
+
+static void set_proven(struct qmgr *q, struct site *s, bool proven)
+{
+	if (s->proven == proven) {
+		return;
+	}
+	s->proven = proven;
+	if (proven) {
+		q->unproven_in_flight -= s->in_flight;
+		q->unproven_held -= s->held;
+	} else {
+		q->unproven_in_flight += s->in_flight;
+		q->unproven_held += s->held;
+	}
+}
+
 void site_on_connection(struct qmgr *q, struct site *s)
 {
 	if (!s->proven) {
-		s->proven = true;
-		q->unproven_in_flight -= s->in_flight < q->unproven_in_flight
-						 ? s->in_flight
-						 : q->unproven_in_flight;
+		set_proven(q, s, true);
+		scheduler_wake_capped(q);
 	}
 	s->failures = 0;
 	if (s->state == SITE_DOWN) {
@@ -181,7 +227,7 @@ void site_on_connection(struct qmgr *q, struct site *s)
 		s->window = q->policy->initial_concurrency;
 		log_info("event=site_up site=\"%s\"", s->key);
 	}
-	scheduler_poke(q, s);
+	scheduler_rouse(q, s);
 }
 
 void site_on_success(struct qmgr *q, struct site *s)
@@ -214,7 +260,8 @@ void site_on_down(struct qmgr *q, struct site *s, struct slice why)
 			s->last_error);
 	}
 	s->state = SITE_DOWN;
-	scheduler_park_all(q, s);
+	set_proven(q, s, false); /* its probes are tries like those of any dead site */
+	scheduler_disperse(q, s);
 }
 
 int64_t site_probe_wall_s(const struct site *s)
@@ -224,36 +271,45 @@ int64_t site_probe_wall_s(const struct site *s)
 	return clock_wall_s() + (left_ms < 0 ? 0 : (left_ms + 999) / 1000);
 }
 
+/* The agents forget it too. */
+static void drop(struct qmgr *q, struct site *s)
+{
+	for (unsigned i = 0; i < q->agent_count; i++) {
+		struct agent *a = q->agents[i];
+		struct hash_id_link *known =
+			a == NULL ? NULL : hash_id_table_find(&a->sites, s->id);
+
+		if (known == NULL) {
+			continue;
+		}
+		struct agent_site *here = CONTAINER_OF(known, struct agent_site, by_id);
+		struct msg_site_drop m = {.site = s->id};
+
+		/* It was told of the site with its first job there. */
+		if (here->epoch != 0 && msg_site_drop_send(a->channel, &m) != ERR_OK) {
+			log_error("event=site_drop_failed");
+		}
+		hash_id_table_remove(&a->sites, known);
+		free(here);
+	}
+	site_free(q, s);
+}
+
 void site_expire(struct qmgr *q)
 {
 	int64_t now = loop_now_ms(q->loop);
+	int64_t keep_ms = q->sites.count > SITES_KEPT ? 0 : SITE_KEEP_MS;
 	struct hash_link *l = hash_table_next(&q->sites, NULL);
 
 	while (l != NULL) {
 		struct site *s = CONTAINER_OF(l, struct site, by_key);
 
 		l = hash_table_next(&q->sites, l);
-		if (s->destinations > 0 || s->in_flight > 0 || s->parked_count > 0 ||
-			!list_is_empty(&s->backlog)) {
+		if (s->destinations > 0 || s->held > 0 || s->parked_count > 0) {
 			s->idle_since_ms = now;
-		} else if (now - s->idle_since_ms > SITE_KEEP_MS &&
+		} else if (now - s->idle_since_ms > keep_ms &&
 			   (s->state == SITE_READY || now > s->probe_at_ms)) {
-			for (unsigned i = 0; i < q->agent_count; i++) {
-				struct agent *a = q->agents[i];
-				struct hash_id_link *known =
-					a == NULL ? NULL : hash_id_table_find(&a->sites, s->id);
-
-				if (known != NULL) {
-					struct msg_site_drop m = {.site = s->id};
-
-					hash_id_table_remove(&a->sites, known);
-					free(CONTAINER_OF(known, struct agent_site, by_id));
-					if (msg_site_drop_send(a->channel, &m) != ERR_OK) {
-						continue;
-					}
-				}
-			}
-			site_free(q, s);
+			drop(q, s);
 		}
 	}
 }

@@ -16,6 +16,11 @@ struct site *site_find_id(struct qmgr *q, uint64_t id);
 /* Jobs that may be at smtp-out at once. */
 uint32_t site_job_limit(const struct qmgr *q, const struct site *s);
 
+/* Jobs that may be under way to sites that are not proven, in all. */
+uint32_t site_unproven_jobs(const struct qmgr *q);
+/* Whether memory may hold so many more recipients of it. */
+bool site_may_hold(const struct qmgr *q, const struct site *s, uint32_t count);
+
 /* A connection came up; a job ended with something said by a server. */
 void site_on_connection(struct qmgr *q, struct site *s);
 void site_on_success(struct qmgr *q, struct site *s);

@@ -51,11 +51,13 @@ struct store_segment {
 	uint32_t dirty_from; /* slots from..to-1 differ from the file */
 	uint32_t dirty_to;
 	uint64_t known_end;   /* records before it are in the table */
+	uint64_t owed_end;    /* records before it have been announced */
 	uint64_t live_agents; /* bit per smtp-out that holds a descriptor */
 	int64_t quiet_since_ms;
 	bool sealed;    /* no writer appends to it */
 	bool announced; /* by a cleanup that lives */
 	bool rotate_asked;
+	bool keep; /* damage in it could not be set aside: it stays until the next start */
 	unsigned writer; /* cleanup that announced it */
 };
 
@@ -81,15 +83,17 @@ void store_free(struct store **s);
 uint64_t store_sweep(struct store *s);
 
 /* A cleanup says that it writes that segment: records up to end are durable. Those that are not
- * known yet are found by scanning. */
+ * known yet are found by scanning, now or (when they cannot be read now) by the sweeps.
+ * ERR_DENIED: another one writes it. */
 MUST_CHECK enum err store_announce(struct store *s, unsigned writer, uint64_t id, uint64_t end,
 	struct store_segment **out);
-void store_sealed(struct store *s, uint64_t id);
+/* Only who announced it can seal it. */
+void store_sealed(struct store *s, unsigned writer, uint64_t id);
 /* The cleanup is gone: its segments' tails are scanned by the next sweeps and they count as
  * sealed. */
 void store_writer_gone(struct store *s, unsigned writer);
 /* Adds a record that a cleanup told of. ERR_EXISTS: known already. ERR_CORRUPT: it cannot be.
- */
+ * ERR_AGAIN: the sweeps will find it, after something before it that cannot be read now. */
 MUST_CHECK enum err store_add_record(struct store *s, struct store_segment *seg,
 	const struct record_ref *r, uint64_t length);
 
@@ -113,8 +117,9 @@ void store_note_slot(struct store_segment *seg, uint32_t slot, const struct slot
 void store_pin(struct store_segment *seg);
 void store_unpin(struct store *s, struct store_segment *seg);
 
-/* Sets the bytes of a record aside and makes its live slots final. */
-void store_quarantine(struct store *s, struct store_segment *seg, const struct record_ref *r,
+/* Sets the bytes of a record aside and makes its live slots final. False: its file cannot be
+ * opened, nothing has changed. */
+bool store_quarantine(struct store *s, struct store_segment *seg, const struct record_ref *r,
 	const char *why);
 
 /* Calls back for each segment in use; stops when visit answers false. */

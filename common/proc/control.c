@@ -10,9 +10,12 @@
 #include "common/io/fd.h"
 #include "common/proc/control.h"
 
+#define ACCEPT_AGAIN_MS 1000
+
 struct control {
 	struct loop *loop;
 	struct loop_watch watch;
+	struct loop_timer again; /* after no descriptor was left for a client */
 	enum role role;
 	unsigned index;
 	int fd;
@@ -126,12 +129,22 @@ static void on_client(void *arg, unsigned what)
 	(void)what;
 	int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE) {
+			/* The client stays in the socket's queue, which stays readable. */
+			loop_watch_set(&c->watch, 0);
+			loop_timer_start(&c->again, ACCEPT_AGAIN_MS);
+		}
 		return;
 	}
 	if (c->count < CONTROL_CLIENTS_MAX && may_ask(fd)) {
 		client_new(c, &fd);
 	}
 	fd_close(&fd);
+}
+
+static void on_again(void *arg)
+{
+	loop_watch_set(&((struct control *)arg)->watch, LOOP_READ);
 }
 
 struct control *control_new(struct loop *loop, enum role role, unsigned index, int *fd,
@@ -147,6 +160,7 @@ struct control *control_new(struct loop *loop, enum role role, unsigned index, i
 	c->on_ask = on_ask;
 	c->arg = arg;
 	list_init(&c->clients);
+	loop_timer_init(&c->again, loop, on_again, c);
 	loop_watch_init(&c->watch, loop, c->fd, on_client, c);
 	loop_watch_set(&c->watch, LOOP_READ);
 	return c;
@@ -168,6 +182,7 @@ void control_free(struct control **c)
 		client_end(a);
 	}
 	loop_watch_set(&o->watch, 0);
+	loop_timer_stop(&o->again);
 	fd_close(&o->fd);
 	ALLOC_FREE(*c);
 }

@@ -236,7 +236,9 @@ static void removes_a_segment_when_all_is_final_and_nobody_uses_it(void **state)
 	finish(b, seg, 1);
 	loop_turn(b->loop, false);
 	assert_int_equal(b->removed, 0); /* its writer still appends */
-	store_sealed(b->store, id);
+	store_sealed(b->store, 4, id);
+	assert_true(seg->announced); /* another one has no say in it */
+	store_sealed(b->store, 3, id);
 	assert_int_equal(b->removed, 0); /* a message in memory refers to it */
 	store_unpin(b->store, seg);
 	assert_int_equal(b->removed, 1);
@@ -317,7 +319,7 @@ static void sets_a_damaged_record_aside_and_goes_on(void **state)
 	fd_close(&fd);
 	const struct record_ref *ref = store_record_of(seg, 0);
 	assert_int_equal(message_load(b->store, seg, ref, &m), ERR_CORRUPT);
-	store_quarantine(b->store, seg, ref, "test");
+	assert_true(store_quarantine(b->store, seg, ref, "test"));
 	assert_int_equal(store_live(b->store), 2);
 	assert_int_equal(message_load(b->store, seg, store_record_of(seg, 2), &m), ERR_OK);
 	message_unref(b->store, &m);
