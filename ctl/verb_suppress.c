@@ -29,8 +29,11 @@ static enum err become_owner(const char *path)
 {
 	struct stat st;
 
-	if (stat(path, &st) != 0) {
+	if (lstat(path, &st) != 0) {
 		return err_from_errno();
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		return ERR_DENIED;
 	}
 	if (geteuid() == 0 && st.st_uid != 0 &&
 		(setgroups(0, NULL) != 0 || setresgid(st.st_gid, st.st_gid, st.st_gid) != 0 ||

@@ -44,7 +44,8 @@ static int open_our_own(const char *path)
 	struct stat st;
 	int fd = open_append(path, O_NONBLOCK);
 
-	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid()) {
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid() &&
+		st.st_nlink == 1) {
 		return fd;
 	}
 	if (fd >= 0) {

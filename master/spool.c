@@ -208,7 +208,7 @@ static enum err lock_open(int dir, const char *name, int flags, int *fd)
 	if (*fd < 0 || fstat(*fd, &st) != 0) {
 		return ERR_SYS;
 	}
-	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid()) {
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1) {
 		errno = EPERM;
 		return ERR_SYS;
 	}

@@ -360,6 +360,20 @@ def refuses_foreign_directories():
             os.chown(lock, 0, 0)
         if os.path.exists(m.log):
             os.unlink(m.log)
+        for path, word in ((os.path.join(m.data, 'master.lock'), 'cannot lock'), (m.log, 'cannot log')):
+            if os.path.exists(path):
+                os.unlink(path)
+            other = os.path.join(m.dir, 'other')
+            with open(other, 'w') as f:
+                f.write('ours, and for something else')
+            os.chmod(other, 0o644)
+            os.link(other, path)
+            assert m.start().startswith('FAILED') and word in m.said, m.said
+            assert m.process.wait(20) != 0
+            with open(other) as f:
+                assert f.read() == 'ours, and for something else'
+            assert os.stat(other).st_mode & 0o777 == 0o644
+            os.unlink(path)
         os.mkfifo(m.log)  # nobody reads: to open it would take for ever
         assert m.start().startswith('FAILED') and 'cannot log' in m.said, m.said
         assert m.process.wait(20) != 0
