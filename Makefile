@@ -49,7 +49,7 @@ SUPPORT_ARCHIVE := $(if $(SUPPORT_SOURCES),$(BUILD)/lib/libtestsupport.a)
 UNIT_SOURCES := $(sort $(shell find tests/unit -name 'test_*.c' 2>/dev/null))
 DIALOG_SOURCES := $(wildcard tests/dialog/run_*.c)
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
-# Helpers of the other tests, one program each: peers, load generators, file systems.
+# Tools of the other tests, one program each: peers, load generators, file systems.
 TOOL_SOURCES := $(wildcard tests/support/*.c tests/system/*.c tests/bench/*.c)
 # Needs a library that only the set-up for tests brings.
 POWER_SOURCES := $(wildcard tests/system/power/*.c)
@@ -318,7 +318,7 @@ $(if $(filter ctl,$(HAVE)),$(eval $(call program_rules,ctl,$(BUILD)/bin/ekiden))
 # tests/dialog/run_smtpd.c are smtpd's.
 unit_program = $(filter $(PROGRAMS),$(word 3,$(subst /, ,$(1))))
 dialog_program = $(filter $(PROGRAMS),$(patsubst tests/dialog/run_%.c,%,$(1)))
-# A helper says it in its first lines: /* parts-of: cleanup */
+# A tool says it in its first lines: /* parts-of: cleanup */
 tool_program = $(filter $(PROGRAMS),$(shell sed -n '1,5s|^/\* parts-of: *\([a-z-]*\) \*/$$|\1|p' $(1)))
 
 # What the tests of one folder share: its sources that are no tests themselves.
