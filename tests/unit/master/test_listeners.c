@@ -172,7 +172,8 @@ static void keeps_the_socket_of_what_stays(void **state)
 	source_clear(&s);
 }
 
-static void waits_for_a_place_that_an_old_socket_covers(void **state)
+/* False: a stranger's connection has the same port at another address of this machine. */
+static bool takes_the_place(void)
 {
 	struct source one = source_new("all");
 	struct source all = source_new("all");
@@ -181,7 +182,6 @@ static void waits_for_a_place_that_an_old_socket_covers(void **state)
 	struct buf why;
 	bool waits;
 
-	(void)state;
 	buf_init(&why, 1024);
 	listen_on(&one, "127.0.0.1", 0, NULL, 0);
 	assert_int_equal(prepare(&one, NULL, &old, &waits), ERR_OK);
@@ -196,15 +196,29 @@ static void waits_for_a_place_that_an_old_socket_covers(void **state)
 	/* Another process may still hold it: the listening ends all the same. */
 	int held = dup(old.items[0].fd);
 	listener_shut(&old.items[0]);
-	assert_true(listeners_bind_rest(&new, &why));
-	assert_true(new.items[0].fd >= 0);
-	assert_int_equal(new.items[0].bound.port, port);
+	bool done = listeners_bind_rest(&new, &why);
+	if (done) {
+		assert_true(new.items[0].fd >= 0);
+		assert_int_equal(new.items[0].bound.port, port);
+	}
 	close(held);
 	listeners_clear(&old);
 	listeners_clear(&new);
 	source_clear(&one);
 	source_clear(&all);
 	buf_clear(&why);
+	return done;
+}
+
+static void waits_for_a_place_that_an_old_socket_covers(void **state)
+{
+	bool done = false;
+
+	(void)state;
+	for (int i = 0; i < 20 && !done; i++) {
+		done = takes_the_place();
+	}
+	assert_true(done);
 }
 
 static void describes_its_doors(void **state)
