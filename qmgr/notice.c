@@ -240,7 +240,7 @@ static enum err on_notice_done(struct qmgr *q, const struct msg_notice_done *m)
 		pump(q);
 		return ERR_OK;
 	}
-	if (n->kind != NOTICE_RELAYED) {
+	if (n->kind == NOTICE_FAILED || n->kind == NOTICE_EXPIRED) {
 		settle(q, n);
 	}
 	notice_free(q, n);

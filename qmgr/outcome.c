@@ -138,6 +138,18 @@ static void settle_done(struct qmgr *q, struct notice **n, const struct attempt 
 	}
 }
 
+/* Once, to a sender that asked for it (RFC 3461 section 4.1). */
+static bool is_delay_to_tell(const struct qmgr *q, const struct attempt *a,
+	const struct slot *slot, int64_t now_s)
+{
+	const struct message *m = a->message;
+
+	return q->policy->delay_warning_s > 0 && (slot->flags & SLOT_DELAY_TOLD) == 0 &&
+	       (m->rcpts[a->index].notify & NOTIFY_DELAY) != 0 &&
+	       now_s - m->accepted_us / 1000000 >= q->policy->delay_warning_s &&
+	       !notice_is_full(q);
+}
+
 static void settle_later(struct qmgr *q, struct notice **n, const struct attempt *a)
 {
 	struct store_segment *seg = a->message->segment;
@@ -168,11 +180,18 @@ static void settle_later(struct qmgr *q, struct notice **n, const struct attempt
 	if (next_s > end_s && now_s < end_s) {
 		next_s = end_s;
 	}
+	bool tells = is_delay_to_tell(q, a, &slot, now_s);
+	if (tells) {
+		slot.flags |= SLOT_DELAY_TOLD;
+	}
 	slot.next_at_s = (uint32_t)next_s;
 	write_attempt(q, a, slot.attempts, next_s);
 	store_set_slot(q->store, seg, number, &slot);
 	q->count_deferred++;
 	due_wait(q, seg, number, next_s);
+	if (tells) {
+		tell(q, n, a, NOTICE_DELAYED);
+	}
 }
 
 static void settle(struct qmgr *q, struct notice **n, struct attempt *a, uint8_t flags)

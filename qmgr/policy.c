@@ -150,6 +150,7 @@ enum err policy_new(const struct conf *c, struct buf *why, struct policy **out)
 
 	p->lifetime_s = conf_time_s(c, CONF_maximal_queue_lifetime);
 	p->notice_lifetime_s = conf_time_s(c, CONF_bounce_queue_lifetime);
+	p->delay_warning_s = conf_time_s(c, CONF_delay_warning_time);
 	p->least_backoff_s = conf_time_s(c, CONF_minimal_backoff_time);
 	p->most_backoff_s = conf_time_s(c, CONF_maximal_backoff_time);
 	p->rate_delay_ms = conf_time_ms(c, CONF_default_destination_rate_delay);

@@ -36,6 +36,7 @@ struct nexthop {
 struct policy {
 	int64_t lifetime_s;
 	int64_t notice_lifetime_s;
+	int64_t delay_warning_s; /* 0: never */
 	int64_t least_backoff_s;
 	int64_t most_backoff_s;
 	int64_t rate_delay_ms;

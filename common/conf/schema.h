@@ -85,6 +85,7 @@
 	/* queue */ \
 	P(maximal_queue_lifetime, TIME, "5d", "0s..100d", SEES_QMGR, "age at which mail is returned") \
 	P(bounce_queue_lifetime, TIME, "5d", "0s..100d", SEES_QMGR, "the same for notices (null sender)") \
+	P(delay_warning_time, TIME, "4h", "0s..100d", SEES_QMGR, "age at which a sender that asked for it (NOTIFY=DELAY) is told that the message still waits; 0: never") \
 	P(minimal_backoff_time, TIME, "300s", "1s..1d", SEES_QMGR, "first wait after a temporary failure; it doubles") \
 	P(maximal_backoff_time, TIME, "4000s", "1s..10d", SEES_QMGR, "longest wait") \
 	P(default_destination_concurrency_limit, COUNT, "20", "1..10000", SEES_QMGR, "connections to one site at once") \

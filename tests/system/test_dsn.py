@@ -138,9 +138,30 @@ def success_is_told():
         assert parts[2].get_content_type() == "text/rfc822-headers"
 
 
+def a_delay_is_told_once():
+    """who asked for it is told once that a message waits; who did not is not"""
+    with Post(delay_warning_time="2s", maximal_queue_lifetime="1h") as p:
+        qid = p.relay.send("a@home.example", ["later@away.example"], MESSAGE,
+                           rcpt_options=["NOTIFY=DELAY,FAILURE"])
+        quiet = p.relay.send("b@home.example", ["later2@away.example"], MESSAGE,
+                             rcpt_options=["NOTIFY=FAILURE"])
+        _, _, parts = notice(p.home)
+        groups = [dict(g.items()) for g in parts[1].get_payload()]
+        assert groups[0]["X-Queue-ID"] == qid, groups
+        assert groups[1]["Action"] == "delayed" and groups[1]["Status"] == "4.3.0", groups
+
+        def attempts(of):
+            return [e for e in p.relay.events("--qid", of) if e["event"] == "attempt"]
+        told = len(attempts(qid))
+        wait_until(lambda: len(attempts(qid)) >= told + 3 and len(attempts(quiet)) >= 4,
+                   "more attempts are made")
+        assert p.home.count == 1, [m.rcpts for m in p.home.messages]
+        assert {m["queue_id"] for m in p.relay.json("queue", "list")} == {qid, quiet}
+
+
 def main():
     cases = Cases()
-    for case in (a_refused_recipient, nobody_is_told, an_expired_message, a_hostile_server,
+    for case in (a_delay_is_told_once, a_refused_recipient, nobody_is_told, an_expired_message, a_hostile_server,
                  success_is_told):
         cases.run(case)
     cases.end()

@@ -7,8 +7,8 @@
  * says so. bench_check() counts, for every recipient that is not final, the places that it is
  * in: it must be exactly one; and compares every counter with what it counts.
  *
- * A test that uses it wraps service_end() and service_fail() (see its "link:" line): their calls
- * come here and are counted.
+ * A test that uses it wraps service_end() and service_fail() (see its "link:" line): their
+ * calls come here and are counted.
  */
 #ifndef TESTS_UNIT_QMGR_BENCH_H
 #define TESTS_UNIT_QMGR_BENCH_H
