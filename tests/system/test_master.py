@@ -52,6 +52,8 @@ class Master:
         shutil.copy(os.path.join(BUILD, 'libexec/master'), self.libexec)
         for p in PROGRAMS:
             shutil.copy(os.path.join(BUILD, 'tests/support/stub_program'), os.path.join(self.libexec, p))
+        for p in os.listdir(self.libexec):
+            os.chmod(os.path.join(self.libexec, p), 0o755)  # also when umask was 077 for the build
         self.log = os.path.join(self.data, 'ekiden.log')
         self.port = free_port()
         self.master_cf = master_cf or '127.0.0.1:%d inet n - n - - smtpd\n' % self.port
