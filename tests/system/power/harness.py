@@ -9,6 +9,7 @@ import concurrent.futures
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -62,6 +63,8 @@ def why_not():
     if os.getuid() != 0:
         return "not root"
     for path in ("/dev/fuse", "/dev/loop-control"):
+        if not stat.S_ISCHR(os.stat(path).st_mode if os.path.exists(path) else 0):
+            return f"no {path}"
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
         except OSError as e:
@@ -72,6 +75,9 @@ def why_not():
     if subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL,
                       check=False).returncode != 0:
         return "no mount namespace of its own"
+    if subprocess.run(["losetup", "-f"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                      check=False).returncode != 0:
+        return "no loop device can be had"
     return None
 
 
