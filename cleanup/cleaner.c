@@ -10,12 +10,15 @@
 #include "cleanup/peer.h"
 #include "cleanup/settings.h"
 #include "common/base/alloc.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/str.h"
 #include "common/io/fd.h"
 
 /* Queue ids have one character for the writer; the last ones are for others (qmgr). */
 #define WRITERS 48u
+/* A list that is there and cannot be opened is tried again so often. */
+#define LIST_AGAIN_MS 1000
 
 struct cleaner {
 	struct service *service;
@@ -23,7 +26,8 @@ struct cleaner {
 	int journal_fd;
 	int suppress_fd; /* -1: there is none */
 	struct signer *signer;
-	struct suppress *suppress;
+	struct suppress *suppress; /* null: not open (yet) */
+	int64_t list_again_ms;
 	struct settings *settings;
 	struct settings *pending;
 	struct store *store;
@@ -112,10 +116,26 @@ static void open_list(struct cleaner *c)
 	enum err e = fchdir(c->suppress_fd) == 0 ? suppress_open(".", false, &c->suppress)
 						 : err_from_errno();
 
-	if (e != ERR_OK) {
+	if (e == ERR_NOTFOUND) {
+		log_debug("event=suppress_open what=\"there is no list yet: bounce makes it\"");
+	} else if (e != ERR_OK) {
 		log_error("event=suppress_open err=\"%s\"", err_str(e));
-		c->suppress = NULL;
 	}
+	if (e != ERR_OK) {
+		c->suppress = NULL;
+		c->list_again_ms = e == ERR_NOTFOUND ? 0 : clock_mono_ms() + LIST_AGAIN_MS;
+	}
+}
+
+/* On the first start of all, bounce may still be making it. */
+static struct suppress *find_list(void *arg)
+{
+	struct cleaner *c = arg;
+
+	if (c->suppress == NULL && clock_mono_ms() >= c->list_again_ms) {
+		open_list(c);
+	}
+	return c->suppress;
 }
 
 /* ---- settings ---- */
@@ -216,7 +236,7 @@ static enum err on_start(struct service *s, void *arg)
 	c->works.arg = c;
 	c->hub.loop = s->loop;
 	c->hub.works = &c->works;
-	c->hub.suppress = c->suppress;
+	c->hub.find_list = find_list;
 	c->hub.index = s->index;
 	c->hub.on_broken = on_broken;
 	c->hub.arg = c;

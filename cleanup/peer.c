@@ -176,7 +176,7 @@ static enum err on_lookup(struct peer *p, struct slice body)
 	struct msg_lookup m;
 	struct suppress_entry entry;
 	char text[LIMIT_TEXT];
-	struct suppress *s = p->hub->suppress;
+	struct suppress *s = NULL;
 	enum err e = msg_lookup_decode(body, &m);
 
 	if (e != ERR_OK) {
@@ -184,6 +184,7 @@ static enum err on_lookup(struct peer *p, struct slice body)
 	}
 	struct msg_lookup_done done = {.request = m.request, .result = LOOKUP_CLEAR};
 	if (p->hub->works->settings->suppression) {
+		s = p->hub->find_list(p->hub->arg);
 		e = s == NULL ? ERR_NOTFOUND : suppress_find(s, m.address, &entry);
 		if (s == NULL || (e != ERR_OK && e != ERR_NOTFOUND)) {
 			/* Never taken for "not on the list". */

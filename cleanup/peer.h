@@ -22,8 +22,10 @@
 struct peer_hub {
 	struct loop *loop;
 	struct tx_works *works;
-	struct suppress *suppress; /* null: there is none, look-ups fail */
-	unsigned index;            /* of this process */
+	/* The suppression list, opened now if it was not there before; null: it cannot be read.
+	 */
+	struct suppress *(*find_list)(void *arg);
+	unsigned index; /* of this process */
 	struct list peers;
 	bool draining; /* nothing new is taken */
 	bool is_held;  /* qmgr has too much to read: submitters are not read */
