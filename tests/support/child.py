@@ -81,6 +81,8 @@ class Child:
             self.control.send("conf_forget", epoch=self.epoch)
             raise Refused(checked["text"].decode())
         self.control.send("conf_apply", epoch=self.epoch)
+        if self.epoch > 1:
+            self.status()  # answered in order: it is in force now, whatever comes by another channel
 
     def peer(self, role, index=0):
         """A fresh channel between the program and us as that neighbour."""
