@@ -123,9 +123,21 @@ static void reserve(int fd, uint64_t from, uint64_t to)
 	}
 }
 
+/*
+ * Whether the disk is still there. When ext4 is shut down while a sync waits for its journal,
+ * the sync may succeed though the journal was given up (seen with Linux 6.18). The file system
+ * is marked before that, and from then on reads fail.
+ */
+static bool is_readable(int fd)
+{
+	uint8_t byte;
+
+	return pread(fd, &byte, 1, 0) == 1;
+}
+
 enum err segment_file_sync(int fd)
 {
-	if (PLANTED_NO_FSYNC || fdatasync(fd) == 0) {
+	if (PLANTED_NO_FSYNC || (fdatasync(fd) == 0 && is_readable(fd))) {
 		return ERR_OK;
 	}
 	if (PLANTED_RETRY_FSYNC && fdatasync(fd) == 0) {
