@@ -271,7 +271,7 @@ static enum may_send may_send(struct qmgr *q, struct site *s)
 	if (list_is_empty(&s->backlog)) {
 		return parking_count(s) > 0 ? SEND_CAPPED : SEND_LATER;
 	}
-	if (!s->proven && q->unproven_in_flight >= site_unproven_jobs(q)) {
+	if (!site_may_try(q, s)) {
 		return SEND_CAPPED;
 	}
 	return must_wait(q, s) ? SEND_LATER : SEND_YES;

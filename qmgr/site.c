@@ -173,11 +173,13 @@ uint32_t site_job_limit(const struct qmgr *q, const struct site *s)
 	return window * 2;
 }
 
-uint32_t site_unproven_jobs(const struct qmgr *q)
+bool site_may_try(const struct qmgr *q, const struct site *s)
 {
 	uint32_t jobs = q->policy->connections_total / UNPROVEN_SHARE;
 
-	return jobs > 0 ? jobs : 1;
+	/* What has been tried in vain leaves room for what has not been tried. */
+	jobs = s->failures > 0 ? jobs / 2 : jobs;
+	return s->proven || q->unproven_in_flight < (jobs > 0 ? jobs : 1);
 }
 
 /*

@@ -16,8 +16,9 @@ struct site *site_find_id(struct qmgr *q, uint64_t id);
 /* Jobs that may be at smtp-out at once. */
 uint32_t site_job_limit(const struct qmgr *q, const struct site *s);
 
-/* Jobs that may be under way to sites that are not proven, in all. */
-uint32_t site_unproven_jobs(const struct qmgr *q);
+/* Whether one more job may be under way to it, for all that goes to sites that are not proven.
+ */
+bool site_may_try(const struct qmgr *q, const struct site *s);
 /* Whether memory may hold so many more recipients of it. */
 bool site_may_hold(const struct qmgr *q, const struct site *s, uint32_t count);
 

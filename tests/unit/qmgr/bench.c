@@ -103,6 +103,18 @@ static void tell(struct bench *b, const struct envelope *e)
 	}
 }
 
+static enum err format_address(struct bench *b, const char *domain, char to[64])
+{
+	uint32_t number = b->next_number++;
+	int head = (int)strcspn(domain, ".");
+
+	if (b->spread == 0) {
+		return str_format(to, 64, "r%u@%s", number, domain);
+	}
+	return str_format(to, 64, "r%u@%.*s%u%s", number, head, domain, number / b->spread,
+		domain + head);
+}
+
 uint32_t bench_put_from(struct bench *b, const char *sender, const char *domain, uint32_t count,
 	uint8_t notify)
 {
@@ -114,13 +126,17 @@ uint32_t bench_put_from(struct bench *b, const char *sender, const char *domain,
 	for (uint32_t i = 0; i < count; i++) {
 		char *at = texts + (size_t)i * 64;
 
-		must(str_format(at, 64, "r%u@%s", b->next_number++, domain));
+		must(format_address(b, domain, at));
 		e.rcpts[i] = (struct envelope_rcpt){.address = slice_from_cstr(at),
 			.notify = notify};
 	}
+	char *content = alloc_zero(1, b->filling + 1);
+
+	memset(content, 'x', b->filling);
 	must(segment_writer_add(b->writer, &e, SLICE("Received: x\r\n"),
-		SLICE("Subject: y\r\n\r\nbody\r\n"), clock_wall_us(), &b->last_record,
+		slice_make(content, b->filling + 1), clock_wall_us(), &b->last_record,
 		&b->last_segment));
+	free(content);
 	must(segment_writer_commit(b->writer));
 	memcpy(b->last_id, b->last_record.queue_id, sizeof(b->last_id));
 	if (b->cleanup != NULL && !b->tells_nobody) {
@@ -166,8 +182,8 @@ static void answer_route(struct bench *b, const struct msg_route_ask *ask, const
 		.addr_count = 1};
 	char host[LIMIT_HOSTNAME + 1];
 
-	if (starts(name, "nowhere.") || starts(name, "later.")) {
-		m.result = starts(name, "later.") ? ROUTE_LATER : ROUTE_NEVER;
+	if (starts(name, "nowhere") || starts(name, "later")) {
+		m.result = starts(name, "later") ? ROUTE_LATER : ROUTE_NEVER;
 		m.addr_count = 0;
 		m.code = m.result == ROUTE_LATER ? SLICE("4.4.3") : SLICE("5.4.4");
 		m.text = SLICE("no such way");
@@ -176,7 +192,7 @@ static void answer_route(struct bench *b, const struct msg_route_ask *ask, const
 	if (m.addr_count == 0) {
 		return;
 	}
-	must(str_format(host, sizeof(host), "mx.%s",
+	must(str_format(host, sizeof(host), b->moved ? "new.%s" : "mx.%s",
 		starts(name, "shared") ? "shared.example" : name));
 	struct msg_route_addr addr = {.request = ask->request,
 		.preference = 10,
@@ -201,7 +217,7 @@ static enum err on_resolve_frame(void *arg, uint16_t type, struct slice body, in
 	must(msg_route_ask_decode(body, &ask));
 	must(str_copy(name, sizeof(name), ask.name));
 	b->asked++;
-	if (starts(name, "silent.") || (b->resolve_holds && b->asked_and_held == 64)) {
+	if (starts(name, "silent") || (b->resolve_holds && b->asked_and_held == 64)) {
 		return ERR_OK;
 	}
 	if (b->resolve_holds) {

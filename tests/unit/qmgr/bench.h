@@ -81,9 +81,12 @@ struct bench {
 	bool tells_nobody; /* what becomes durable is not told of */
 	bool tells_half;   /* the last recipient of a record is not told of */
 	uint32_t rotates;  /* that were asked for */
+	size_t filling;    /* bytes that messages are longer */
+	uint32_t spread;   /* recipients of one domain, then comes the next; 0: all of one */
 
 	struct channel *resolve;
 	bool resolve_holds; /* questions are kept, not answered */
+	bool moved;         /* all MX have other names now */
 	uint32_t ttl_s;
 	uint32_t asked;
 	uint32_t asked_and_held;
@@ -129,7 +132,8 @@ void bench_step_clock(struct bench *b, int64_t seconds);
 
 /*
  * A message from s@sender.example to count recipients r<number>@domain, numbered on; returns
- * the first number. Durable, and told to qmgr. Does not settle.
+ * the first number. Durable, and told to qmgr. Does not settle. With b->spread, "x.example"
+ * stands for x0.example, x1.example ...
  */
 uint32_t bench_put(struct bench *b, const char *domain, uint32_t count);
 uint32_t bench_put_from(struct bench *b, const char *sender, const char *domain, uint32_t count,

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* link: -Wl,--wrap=segment_read_slots -Wl,--wrap=fdatasync -Wl,--wrap=unlinkat */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +8,7 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +23,52 @@
 #include "qmgr/message.h"
 #include "qmgr/store.h"
 
+/* The disk's faults: so many calls from the next one on fail, after so many that work. */
+static struct {
+	unsigned reads_good;
+	unsigned reads_bad;
+	unsigned syncs_bad;
+	unsigned removals_bad;
+} faults;
+
+enum err __real_segment_read_slots(int fd, uint32_t first, uint32_t count, uint8_t *to);
+enum err __wrap_segment_read_slots(int fd, uint32_t first, uint32_t count, uint8_t *to);
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+int __real_unlinkat(int dir, const char *name, int flags);
+int __wrap_unlinkat(int dir, const char *name, int flags);
+
+enum err __wrap_segment_read_slots(int fd, uint32_t first, uint32_t count, uint8_t *to)
+{
+	if (faults.reads_good == 0 && faults.reads_bad > 0) {
+		faults.reads_bad--;
+		errno = EIO;
+		return ERR_SYS;
+	}
+	faults.reads_good -= faults.reads_good > 0 ? 1 : 0;
+	return __real_segment_read_slots(fd, first, count, to);
+}
+
+int __wrap_fdatasync(int fd)
+{
+	if (faults.syncs_bad > 0) {
+		faults.syncs_bad--;
+		errno = EIO;
+		return -1;
+	}
+	return __real_fdatasync(fd);
+}
+
+int __wrap_unlinkat(int dir, const char *name, int flags)
+{
+	if (faults.removals_bad > 0) {
+		faults.removals_bad--;
+		errno = EIO;
+		return -1;
+	}
+	return __real_unlinkat(dir, name, flags);
+}
+
 /* A queue in a scratch folder, and what the store said of it. */
 struct bench {
 	char path[64];
@@ -33,6 +81,8 @@ struct bench {
 	struct segment_writer *writer;
 	unsigned records;
 	unsigned removed;
+	unsigned sick_times;
+	bool sick;
 	struct store_segment *last;
 	struct record_ref last_ref;
 };
@@ -54,8 +104,10 @@ static void on_remove(void *arg, struct store_segment *s)
 
 static void on_sick(void *arg, bool sick)
 {
-	(void)arg;
-	(void)sick;
+	struct bench *b = arg;
+
+	b->sick = sick;
+	b->sick_times += sick ? 1 : 0;
 }
 
 static const struct store_events events = {on_record, on_remove, on_sick};
@@ -82,6 +134,7 @@ static int set_up(void **state)
 {
 	struct bench *b = calloc(1, sizeof(*b));
 
+	memset(&faults, 0, sizeof(faults));
 	assert_non_null(b);
 	memcpy(b->path, "/tmp/store-XXXXXX", sizeof("/tmp/store-XXXXXX"));
 	assert_non_null(mkdtemp(b->path));
@@ -360,6 +413,180 @@ static void keeps_waits_over_a_step_of_the_clock(void **state)
 	assert_int_equal(s.next_at_s, 0);
 }
 
+static int count_files(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fdopendir(fd);
+	int n = 0;
+
+	for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+		n += e->d_name[0] != '.' ? 1 : 0;
+	}
+	(void)closedir(d);
+	return n;
+}
+
+/* What could not be read once is no damage, and what comes behind it must not hide it. */
+static void finds_later_what_could_not_be_read(void **state)
+{
+	struct bench *b = *state;
+	struct store_segment *seg;
+	struct segment_record second;
+	struct segment_record third;
+	uint64_t id;
+
+	put(b, &id);
+	second = put(b, &id);
+	faults.reads_good = 1;
+	faults.reads_bad = 1;
+	assert_int_equal(store_announce(b->store, 3, id, second.offset + second.length, &seg),
+		ERR_SYS);
+	assert_int_equal(b->records, 1);
+	third = put(b, &id);
+	struct record_ref ref = {third.offset, third.first_slot, third.rcpt_count};
+	seg = store_find(b->store, id);
+	assert_int_equal(store_add_record(b->store, seg, &ref, third.length), ERR_AGAIN);
+	assert_int_equal(store_sweep(b->store), 2);
+	assert_int_equal(b->records, 3);
+	assert_int_equal(store_live(b->store), 6);
+	assert_int_equal(store_record_of(seg, 2)->offset, second.offset);
+	assert_int_equal(store_add_record(b->store, seg, &ref, third.length), ERR_EXISTS);
+	assert_int_equal(count_files(b->corrupt), 0);
+	/* It goes on as if nothing had been. */
+	third = put(b, &id);
+	ref = (struct record_ref){third.offset, third.first_slot, third.rcpt_count};
+	assert_int_equal(store_add_record(b->store, seg, &ref, third.length), ERR_OK);
+}
+
+static void finds_later_what_could_not_be_read_of_a_dead_writer(void **state)
+{
+	struct bench *b = *state;
+	uint64_t id;
+
+	put(b, &id);
+	put(b, &id);
+	segment_writer_free(&b->writer);
+	faults.reads_good = 1;
+	faults.reads_bad = 1;
+	assert_int_equal(store_sweep(b->store), 1);
+	struct store_segment *seg = store_find(b->store, id);
+	/* The first one's end must not take the file away. */
+	finish(b, seg, 0);
+	finish(b, seg, 1);
+	loop_turn(b->loop, false);
+	assert_int_equal(b->removed, 0);
+	assert_int_equal(store_sweep(b->store), 1);
+	assert_int_equal(store_live(b->store), 2);
+	assert_int_equal(count_files(b->corrupt), 0);
+	finish(b, seg, 2);
+	finish(b, seg, 3);
+	loop_turn(b->loop, false);
+	assert_int_equal(b->removed, 1);
+}
+
+/* Turns until the store has tried again, within some seconds of real time. */
+static void wait_for(struct bench *b, const bool *flag, bool value)
+{
+	for (unsigned i = 0; i < 1000 && *flag != value; i++) {
+		loop_turn(b->loop, true);
+	}
+	assert_int_equal(*flag, value);
+}
+
+static void stays_sick_until_a_sync_works(void **state)
+{
+	struct bench *b = *state;
+	uint64_t id;
+
+	put(b, &id);
+	put(b, &id);
+	segment_writer_free(&b->writer);
+	store_sweep(b->store);
+	struct store_segment *seg = store_find(b->store, id);
+	faults.syncs_bad = 2;
+	finish(b, seg, 0);
+	loop_turn(b->loop, false);
+	assert_false(b->sick);
+	wait_for(b, &b->sick, true);
+	/* That something can be written does not make it well. */
+	finish(b, seg, 1);
+	loop_turn(b->loop, false);
+	assert_true(b->sick);
+	wait_for(b, &b->sick, false);
+	assert_int_equal(faults.syncs_bad, 0);
+	assert_int_equal(b->sick_times, 1);
+}
+
+/* A file that cannot be removed costs space, and nothing else. */
+static void tries_again_to_remove_a_file(void **state)
+{
+	struct bench *b = *state;
+	uint64_t id;
+
+	put(b, &id);
+	segment_writer_free(&b->writer);
+	store_sweep(b->store);
+	struct store_segment *seg = store_find(b->store, id);
+	faults.removals_bad = 1;
+	finish(b, seg, 0);
+	finish(b, seg, 1);
+	loop_turn(b->loop, false);
+	assert_int_equal(b->removed, 0); /* nobody has been told yet that it is gone */
+	for (unsigned i = 0; i < 1000 && b->removed == 0; i++) {
+		loop_turn(b->loop, true);
+	}
+	assert_int_equal(b->removed, 1);
+	assert_int_equal(b->sick_times, 0);
+	assert_int_equal(count_files(b->queue), 0);
+}
+
+static void keeps_a_damaged_segment_that_cannot_be_set_aside(void **state)
+{
+	struct bench *b = *state;
+	uint64_t id;
+
+	put(b, &id);
+	segment_writer_free(&b->writer);
+	store_sweep(b->store);
+	struct store_segment *seg = store_find(b->store, id);
+	int corrupt = dup(b->corrupt);
+	int nowhere = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	assert_int_equal(dup2(nowhere, b->corrupt), b->corrupt);
+	assert_true(store_quarantine(b->store, seg, store_record_of(seg, 0), "test"));
+	loop_turn(b->loop, false);
+	assert_int_equal(store_live(b->store), 0);
+	assert_int_equal(b->removed, 0);
+	assert_int_equal(count_files(b->queue), 1);
+	assert_int_equal(dup2(corrupt, b->corrupt), b->corrupt);
+	(void)close(corrupt);
+	(void)close(nowhere);
+}
+
+static void takes_indexes_again(void **state)
+{
+	struct bench *b = *state;
+	uint64_t first;
+	uint64_t id;
+
+	put(b, &first); /* stays: the table never is empty */
+	segment_writer_rotate(b->writer, first);
+	for (unsigned i = 0; i < 100; i++) {
+		put(b, &id);
+		segment_writer_rotate(b->writer, id);
+		store_sweep(b->store);
+		struct store_segment *seg = store_find(b->store, id);
+		assert_ptr_equal(store_at(b->store, seg->index), seg);
+		finish(b, seg, 0);
+		finish(b, seg, 1);
+		loop_turn(b->loop, false);
+		assert_null(store_find(b->store, id));
+	}
+	assert_int_equal(store_segment_count(b->store), 1);
+	assert_non_null(store_find(b->store, first));
+	assert_true(store_size(b->store) <= 4);
+}
+
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -374,6 +601,12 @@ int main(void)
 		CASE(sets_a_damaged_record_aside_and_goes_on),
 		CASE(moves_files_that_are_no_segments_away),
 		CASE(keeps_waits_over_a_step_of_the_clock),
+		CASE(finds_later_what_could_not_be_read),
+		CASE(finds_later_what_could_not_be_read_of_a_dead_writer),
+		CASE(stays_sick_until_a_sync_works),
+		CASE(tries_again_to_remove_a_file),
+		CASE(keeps_a_damaged_segment_that_cannot_be_set_aside),
+		CASE(takes_indexes_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
